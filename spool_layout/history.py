@@ -1,0 +1,194 @@
+"""Reading what happened: event files, seals, ledger generations. No locks, no writes.
+
+The newest epoch file whose first record is whole says what counts: its first record seals every earlier epoch
+from its starting generation's on, that is, it names the offset up to which each counts; its last `vouched`
+record (else its first record) names the ledger generation from which to begin. What lies beyond a seal was
+written by a head that no longer led, and never happened.
+
+Two readers: `take_stock`, for a head that has just claimed an epoch, and `read_present`, for everybody else.
+The second needs no permission to write and works with every daemon dead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+from spool_layout.errors import Damaged
+from spool_layout.paths import Spool, epoch_of
+from spool_layout.records import AnyEvent, Ledger, Sealed, Vouched, decode, decode_event, decode_events
+from spool_layout.replay import State
+from spool_layout.storage import Disk
+
+ROUNDS = 20      # of a client that heads keep overtaking; each means a newer epoch or generation came meanwhile
+
+
+class Stock(NamedTuple):
+    """What a head begins from. seals: as its first record shall say them."""
+
+    state: State
+    seals: dict[int, int]
+    generation: tuple[int, int]
+
+
+class Present(NamedTuple):
+    """What a client shows. written: time of the newest thing that is in it, by the writing head's clock."""
+
+    state: State
+    ledger: Ledger
+    written: float
+    epoch: int
+    taking_over: bool      # a head is just taking over: this is the ledger alone
+    offset: int = 0        # bytes of events/`epoch`.jsonl that are in it: a reader may go on from there
+
+
+def epochs(spool: Spool, disk: Disk) -> list[int]:
+    """The numbers of the epoch files that are listed, growing."""
+    return sorted(e for e in (epoch_of(entry.name) for entry in disk.list(spool.events)) if e)
+
+
+def digest(data: bytes) -> str:
+    """SHA-256, hex: of task texts and of ledger generations."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def vouched(events: list[AnyEvent]) -> tuple[tuple[int, int], str]:
+    """(generation, digest) to begin from, by the records of the newest whole epoch; digest "" if not told."""
+    for event in reversed(events):
+        if isinstance(event, Vouched):
+            return event.generation, event.digest
+    first = events[0]
+    assert isinstance(first, Sealed)
+    return first.generation, ""
+
+
+def load_generation(spool: Spool, disk: Disk, name: tuple[int, int], expected: str = "") -> Ledger | None:
+    """A ledger generation, or None where it is missing. Damaged: not what the vouching event says."""
+    if name == (0, 0):
+        return Ledger(format=1, cluster="", spool="")
+    path = spool.generation(*name)
+    data = disk.read(path)
+    if data is None:
+        return None
+    if expected and digest(data) != expected:
+        raise Damaged(f"{path} is not what the event that vouches for it says")
+    return decode(data, Ledger, path)
+
+
+# ---- for a head -------------------------------------------------------------------------------------------
+
+
+def take_stock(spool: Spool, disk: Disk, below: int) -> Stock:
+    """The valid history before epoch `below`. Damaged where something that must be there is not."""
+    seals: dict[int, int] = {}
+    name: tuple[int, int] = (0, 0)
+    expected = ""
+    for epoch in reversed([e for e in epochs(spool, disk) if e < below]):
+        events, length = decode_events(_must_read(spool, disk, epoch))
+        seals[epoch] = length if events else 0
+        if events:
+            first = _first(events, spool, epoch)
+            name, expected = vouched(events)
+            seals = {**first.seals, **seals}
+            break
+    ledger = load_generation(spool, disk, name, expected)
+    if ledger is None:
+        raise Damaged(f"{spool.generation(*name)} is missing, though an event vouches for it")
+    seals = {e: end for e, end in sorted(seals.items()) if e >= ledger.epoch}
+    state = State.from_ledger(ledger)
+    for epoch, end in seals.items():
+        start = ledger.offset if epoch == ledger.epoch else 0
+        if end > start:
+            _replay(state, _must_read(spool, disk, epoch)[start:end], spool.events_of(epoch))
+    return Stock(state, seals, name)
+
+
+def _must_read(spool: Spool, disk: Disk, epoch: int) -> bytes:
+    data = disk.read(spool.events_of(epoch))
+    if data is None:
+        raise Damaged(f"{spool.events_of(epoch)} is listed, but cannot be opened")
+    return data
+
+
+def _first(events: list[AnyEvent], spool: Spool, epoch: int) -> Sealed:
+    first = events[0]
+    if not isinstance(first, Sealed) or first.epoch != epoch:
+        raise Damaged(f"{spool.events_of(epoch)} does not begin with its seal")
+    return first
+
+
+def _replay(state: State, data: bytes, where: str) -> None:
+    events, length = decode_events(data)
+    if length < len(data):
+        raise Damaged(f"{where}: a record that counts is damaged, {len(data) - length} bytes from its end")
+    for event in events:
+        state.apply(event)
+
+
+# ---- for everybody else -----------------------------------------------------------------------------------
+
+
+def read_present(spool: Spool, disk: Disk) -> Present:
+    """The state that the disk tells now, read without a lock. Damaged after too many rounds."""
+    for _ in range(ROUNDS):
+        present = _try_present(spool, disk)
+        if present is not None:
+            return present
+    raise Damaged(f"{spool.root}: heads kept taking over while this was read; try again")
+
+
+def _try_present(spool: Spool, disk: Disk) -> Present | None:
+    data = disk.read(spool.ledger)
+    ledger = decode(data, Ledger, spool.ledger) if data else Ledger(format=1, cluster="", spool="")
+    listed = epochs(spool, disk)
+    if not listed:
+        return Present(State.from_ledger(ledger), ledger, ledger.written, 0, False)
+    top = listed[-1]
+    newest = _newest(spool, disk, top, ledger)
+    if newest is None:
+        return None
+    first, tail = newest
+    if first is None:
+        return Present(State.from_ledger(ledger), ledger, ledger.written, top, True)
+    name, expected = vouched([first, *tail])
+    if (ledger.epoch, ledger.seq) < name:
+        later = load_generation(spool, disk, name, expected)
+        if later is None:
+            return None
+        ledger, tail = later, []
+    state = State.from_ledger(ledger)
+    offset = _catch_up(spool, disk, state, ledger, first, top)
+    if offset is None or epochs(spool, disk)[-1] > top:
+        return None
+    return Present(state, ledger, max(ledger.written, first.at), top, False, offset)
+
+
+def _newest(spool: Spool, disk: Disk, top: int, ledger: Ledger) -> tuple[Sealed | None, list[AnyEvent]] | None:
+    """The newest epoch's first record, and what follows in it as far as vouching goes; None: start over."""
+    data = disk.read(spool.events_of(top))
+    if data is None:
+        return None
+    end = data.find(b"\n") + 1
+    first = decode_event(data[:end]) if end else None
+    if not isinstance(first, Sealed):
+        return None if first else (None, [])
+    start = ledger.offset if ledger.epoch == top else end
+    return first, decode_events(data[start:])[0]
+
+
+def _catch_up(spool: Spool, disk: Disk, state: State, ledger: Ledger, first: Sealed, top: int) -> int | None:
+    """Apply what happened after the ledger. The bytes of the newest file that count; None: a file is missing."""
+    ends: dict[int, int | None] = {**first.seals, top: None}
+    taken = 0
+    for epoch, end in sorted(ends.items()):
+        if epoch < ledger.epoch:
+            continue
+        data = disk.read(spool.events_of(epoch))
+        if data is None:
+            return None
+        start = ledger.offset if epoch == ledger.epoch else 0
+        events, length = decode_events(data[start:end])
+        for event in events:
+            state.apply(event)
+        taken = start + length
+    return taken

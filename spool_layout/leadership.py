@@ -1,0 +1,138 @@
+"""Who leads: a lock that says who should, an epoch that protects the data when the lock was wrong.
+
+The lock is the write lock of filelock's SoftReadWriteLock on locks/head: of filelock's locks it is the one that
+changes hands on NFS when the holder's host died or froze (measured), one threshold later, by the waiting host's own
+clock. It is a hint. A holder that was paused beyond the threshold goes on as if nothing had happened; what stops it
+from doing harm is the epoch:
+
+- To lead, a head makes its claim directory claims/EPOCH.TOKEN/, puts an empty events/EPOCH.jsonl there if absent,
+  makes that durable and lists again; if a higher epoch is listed, it has lost and appends nothing.
+- Its first record seals all earlier epochs (see history.py).
+- After each commit, before anything is projected, it lists events/ by path: a newer epoch means deposed.
+- It moves users' files only through its claim directory, which the next head empties and removes.
+
+Cut anywhere: an epoch file without a whole first record holds nothing, and its head has done nothing. An empty claim
+directory is removed by the next head.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+from spool_layout import history
+from spool_layout.errors import Deposed
+from spool_layout.paths import Spool
+from spool_layout.records import AnyEvent, Leader, Sealed, encode_event
+from spool_layout.settings import Settings
+from spool_layout.storage import Disk
+
+if TYPE_CHECKING:
+    from filelock import SoftReadWriteLock
+
+
+class Epoch:
+    """One head's term. Made by `take`; gone when any call raises Deposed or OSError."""
+
+    def __init__(self, spool: Spool, disk: Disk, number: int, token: str) -> None:
+        self.spool, self.disk, self.number, self.token = spool, disk, number, token
+        self.file = spool.events_of(number)
+        self.claims = spool.claim_dir(number, token)
+        self.offset = 0
+        self.broken = False
+
+    def append(self, events: list[AnyEvent]) -> int:
+        """Commit events: one write, one fsync, then the look whether a newer head leads. The bytes now in the file.
+
+        After a failure this term is over: what the file holds is for the next epoch to find out.
+        """
+        if self.broken:
+            raise Deposed(f"epoch {self.number} ended with a failed write")
+        data = b"".join(encode_event(event) for event in events)
+        try:
+            self.disk.append(self.file, data, self.offset)
+        except OSError:
+            self.broken = True
+            raise
+        self.offset += len(data)
+        self.check()
+        return self.offset
+
+    def check(self) -> None:
+        """Deposed if a newer epoch is listed."""
+        newest = history.epochs(self.spool, self.disk)[-1]
+        if newest > self.number:
+            self.broken = True
+            raise Deposed(f"epoch {newest} leads, this head had epoch {self.number}")
+
+
+def take(spool: Spool, disk: Disk) -> Epoch | None:
+    """Claim the next epoch: its claim directory first, then its number. None: another head was faster."""
+    listed = history.epochs(spool, disk)
+    number = (listed[-1] if listed else 0) + 1
+    epoch = Epoch(spool, disk, number, secrets.token_hex(4))
+    disk.make_dir(epoch.claims, 0o700)
+    disk.sync(spool.claims)
+    won = disk.publish_new(epoch.file, b"")
+    if not won or history.epochs(spool, disk)[-1] > number:
+        disk.remove_dir(epoch.claims)
+        return None
+    return epoch
+
+
+def seal(epoch: Epoch, leader: Leader, now: float) -> history.Stock:
+    """Read what counts and write it down as the first record of the epoch."""
+    stock = history.take_stock(epoch.spool, epoch.disk, epoch.number)
+    first = Sealed(epoch=epoch.number, seals=stock.seals, generation=stock.generation, leader=leader, at=now)
+    epoch.append([first])
+    stock.state.apply(first)
+    return stock
+
+
+class HeadLock:
+    """The lock on locks/head, and whether it was lost."""
+
+    def __init__(self, spool: Spool, settings: Settings) -> None:
+        from filelock import SoftReadWriteLock, Timeout
+
+        self._timeout = Timeout
+        self._spool = spool
+        self.lost = False
+        self.held = False
+        self._lock: SoftReadWriteLock = SoftReadWriteLock(
+            spool.head_lock, is_singleton=False, heartbeat_interval=settings.lock_heartbeat,
+            stale_threshold=settings.lock_threshold, poll_interval=min(settings.lock_heartbeat, 1.0) / 2,
+            on_compromise=lambda _: self._lose())
+
+    def _lose(self) -> None:
+        self.lost = True
+
+    def acquire(self, timeout: float) -> bool:
+        """Whether it is ours within `timeout` seconds."""
+        if self.held:
+            return not self.lost
+        try:
+            self._lock.acquire_write(timeout)
+        except self._timeout:
+            return False
+        self.held, self.lost = True, False
+        return True
+
+    def release(self) -> None:
+        """Give it up, so that another head leads at once."""
+        if self.held:
+            self.held = False
+            self._lock.release(force=True)
+
+    def holders(self) -> dict[str, bytes]:
+        """What each holder or waiter last wrote: it changes with each renewal. Our own are among them."""
+        folder = os.path.join(f"{self._spool.head_lock}.rw", "holders")
+        seen = {}
+        try:
+            for name in os.listdir(folder):
+                with open(os.path.join(folder, name), "rb") as file:
+                    seen[name] = file.read()
+        except OSError:
+            pass
+        return seen

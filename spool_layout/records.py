@@ -1,0 +1,539 @@
+"""What the system writes for itself to read: frozen shapes and their codec.
+
+Machine records are JSON, checked against these types when they are read (msgspec), so that a damaged or
+newer record is told apart from a missing one (promise P10). Times are seconds since 1970, UTC, as floats;
+durations are seconds; memory is MiB; CPUs and shares of a GPU are thousandths.
+
+An event file is made of lines `JSON CRC`: one record, one space, eight hex digits of the CRC-32 of the JSON's
+bytes, a newline. A line that does not end so, or whose checksum is wrong, ends what is valid of the file.
+
+New fields get a default and old ones keep their meaning; a reader ignores fields that it does not know. A
+change that old programs would misread raises FORMAT in paths.py instead.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TypeVar
+
+import msgspec
+
+from spool_layout.errors import Damaged
+from spool_layout.states import LIVE, Status
+
+WHOLE = 1000          # thousandths of a GPU, or of a CPU
+
+
+class Demand(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One way to serve a job, for each of its nodes: `milli` thousandths of `accelerator`, CPUs, MiB."""
+
+    accelerator: str = ""
+    milli: int = 0
+    cpus_milli: int = 500      # SkyPilot: a job that names no cpus takes half of one
+    memory_mb: int = 0
+
+
+class Task(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the scheduler and the listings need of a task file; no scripts, no envs, no secrets."""
+
+    num_nodes: int = 1
+    demands: tuple[Demand, ...] = (Demand(),)    # alternatives, best first
+    setup: bool = False                          # has setup commands
+    run: bool = True                             # has run commands
+    restartable: bool = False                    # may run again elsewhere when its node is lost
+
+
+class Allocation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one rank of an attempt holds on its node. gpus: UUID -> thousandths."""
+
+    node: str
+    gpus: dict[str, int] = {}
+    cpus_milli: int = 0
+    memory_mb: int = 0
+
+
+class Job(msgspec.Struct, omit_defaults=True):
+    """A job, as the events made it. Ranks are positions in `allocations`, `exit_codes` and `pids`."""
+
+    id: int
+    name: str                        # what `queue` shows
+    file: str                        # ID.NAME.yaml, its name in pending/ and running/
+    drop: str                        # the name under which it was dropped: the handle of a submission
+    uid: int
+    user: str
+    inode: int
+    digest: str                      # SHA-256 of the accepted text, hex
+    task: Task
+    submitted: float                 # change time of the dropped file, by the server's clock
+    accepted: float
+    status: Status = Status.PENDING
+    attempt: int = 0                 # 1 for the first start
+    allocations: list[Allocation] = []
+    granted: float | None = None     # when the present attempt got its slots
+    start_at: float | None = None    # when run began, on the node of rank 0
+    end_at: float | None = None
+    go: bool = False                 # setup is over on every node: run may begin
+    stop: Status | None = None       # what the attempt ends as when its processes are gone; None: go on
+    in_running: bool = False         # its file stands in running/, or is on its way there
+    reason: str = ""                 # why it ended so, waits or is being stopped
+    exit_codes: list[int] = []       # one a rank
+    pids: list[int] = []             # one a rank
+    day: str = ""                    # YYYY-MM-DD of its end, UTC
+    problem: str = ""                # its file was edited into something that is no task
+    unsatisfiable_since: float | None = None
+    restarts: int = 0                # times it was run again
+
+    @property
+    def live(self) -> bool:
+        """Whether it waits or runs."""
+        return self.status in LIVE
+
+    @property
+    def key(self) -> str:
+        """ID.ATTEMPT of the present attempt."""
+        return f"{self.id}.{self.attempt}"
+
+
+class Gpu(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A GPU as its node found or declared it. index: position in PCI order; name: canonical accelerator."""
+
+    uuid: str
+    index: int
+    name: str
+    memory_mb: int = 0
+    pci: str = ""
+    product: str = ""                # what NVML calls it
+
+
+class GpuSlot(msgspec.Struct, omit_defaults=True):
+    """A GPU in the ledger and who holds it. holders: attempt key -> thousandths, never above 1000 in sum."""
+
+    gpu: Gpu
+    holders: dict[str, int] = {}
+    present: bool = True             # False: held, but its node no longer reports it
+
+    @property
+    def free(self) -> int:
+        """Thousandths that nobody holds; 0 where the GPU is not there."""
+        return WHOLE - sum(self.holders.values()) if self.present else 0
+
+
+class Share(msgspec.Struct, frozen=True, omit_defaults=True):
+    """CPUs and memory of a node that one attempt holds."""
+
+    cpus_milli: int = 0
+    memory_mb: int = 0
+
+
+class Node(msgspec.Struct, omit_defaults=True):
+    """A node in the ledger."""
+
+    name: str
+    host: str = ""
+    address: str = ""
+    gpus: list[GpuSlot] = []
+    cpus_milli: int = 0
+    memory_mb: int = 0
+    shares: dict[str, Share] = {}    # attempt key -> what it holds here beside GPUs
+    incarnation: int = 0
+    state: str = "up"                # "up", "lost contact", "down" or "refused"
+    since: float = 0.0               # of that state
+    left: bool = False               # stopped on purpose (spoold node ended by a signal)
+
+
+class Held(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Slots of an attempt that was given up, on nodes that have not yet reported it gone."""
+
+    id: int
+    attempt: int
+    nodes: tuple[str, ...]
+
+
+class Rejection(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A dropped file that is no task, moved to rejected/FILE."""
+
+    drop: str
+    file: str
+    user: str
+    reason: str
+    at: float
+
+
+class Leader(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who leads, or led, in an epoch."""
+
+    host: str = ""
+    pid: int = 0
+    since: float = 0.0
+    version: str = ""
+
+
+# ---- events: one tagged type each, in the order of a job's life ---------------------------------------------
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event"):
+    """Base of all events. at: wall clock of the head's host, for people; no decision rests on it."""
+
+
+class Sealed(Event, frozen=True, omit_defaults=True, tag="sealed"):
+    """First record of an epoch. seals: earlier epoch -> bytes of its file that count."""
+
+    epoch: int
+    seals: dict[int, int]
+    generation: tuple[int, int]      # (epoch, seq) of the ledger to start from; (0, 0): the empty one
+    leader: Leader
+    at: float
+
+
+class Accepted(Event, frozen=True, omit_defaults=True, tag="accepted"):
+    """A dropped file became a job."""
+
+    id: int
+    name: str
+    file: str
+    drop: str
+    uid: int
+    user: str
+    inode: int
+    digest: str
+    task: Task
+    submitted: float
+    at: float
+
+
+class Edited(Event, frozen=True, omit_defaults=True, tag="edited"):
+    """The owner changed the file of a waiting job."""
+
+    id: int
+    name: str
+    inode: int
+    digest: str
+    task: Task
+    at: float
+    problem: str = ""                # not "": what stands there is no task; the job waits until it is one
+
+
+class Started(Event, frozen=True, omit_defaults=True, tag="started"):
+    """Slots were granted, all ranks at once."""
+
+    id: int
+    attempt: int
+    allocations: list[Allocation]
+    at: float
+
+
+class Returned(Event, frozen=True, omit_defaults=True, tag="returned"):
+    """A grant was taken back before anything ran: the job waits again, under `file`."""
+
+    id: int
+    attempt: int
+    file: str
+    reason: str
+    at: float
+    in_running: bool = False         # its file stays in running/ (the attempt was never started there)
+
+
+class Going(Event, frozen=True, omit_defaults=True, tag="going"):
+    """Run began, or may begin: setup is over on every node."""
+
+    id: int
+    attempt: int
+    at: float
+    start_at: float | None = None    # by the node of rank 0; None: it has not begun yet
+    pids: list[int] = []
+
+
+class Stopping(Event, frozen=True, omit_defaults=True, tag="stopping"):
+    """The attempt's processes are to be ended; it becomes `status` when they are gone."""
+
+    id: int
+    attempt: int
+    status: Status
+    reason: str
+    at: float
+    exit_codes: list[int] = []
+
+
+class Lost(Event, frozen=True, omit_defaults=True, tag="lost"):
+    """The attempt was given up. Its slots on `nodes` stay held until these have reported it gone."""
+
+    id: int
+    attempt: int
+    nodes: tuple[str, ...]
+    again: bool                      # pending again, else over
+    reason: str
+    day: str
+    at: float
+    status: Status = Status.FAILED   # where it is over
+    exit_codes: list[int] = []
+
+
+class Gone(Event, frozen=True, omit_defaults=True, tag="gone"):
+    """A node reported that nothing is left of an attempt that was given up."""
+
+    id: int
+    attempt: int
+    node: str
+    at: float
+
+
+class Ended(Event, frozen=True, omit_defaults=True, tag="ended"):
+    """The job is over; its slots are free."""
+
+    id: int
+    attempt: int
+    status: Status
+    day: str
+    at: float
+    reason: str = ""
+    exit_codes: list[int] = []
+    pids: list[int] = []
+    start_at: float | None = None
+    end_at: float | None = None
+
+
+class Waiting(Event, frozen=True, omit_defaults=True, tag="waiting"):
+    """No known node could ever serve this pending job (since `since`), or again one could (since: None)."""
+
+    id: int
+    since: float | None
+    reason: str
+    at: float
+
+
+class Rejected(Event, frozen=True, omit_defaults=True, tag="rejected"):
+    """A dropped file is no task. file: its name in rejected/, "" where it was left in place."""
+
+    drop: str
+    file: str
+    uid: int
+    user: str
+    reason: str
+    at: float
+
+
+class Requested(Event, frozen=True, omit_defaults=True, tag="requested"):
+    """A request was carried out, or refused with a reason. key: what tells this file from any other."""
+
+    key: str
+    what: str                        # "cancel"
+    user: str
+    ids: list[int]
+    at: float
+    reason: str = ""
+
+
+class NodeChanged(Event, frozen=True, omit_defaults=True, tag="node"):
+    """A node was first seen, or what it is, or whether it is heard, changed."""
+
+    name: str
+    at: float
+    host: str = ""
+    address: str = ""
+    gpus: list[Gpu] = []
+    cpus_milli: int = 0
+    memory_mb: int = 0
+    incarnation: int = 0
+    state: str = "up"
+    left: bool = False
+
+
+class Vouched(Event, frozen=True, omit_defaults=True, tag="vouched"):
+    """A ledger generation was written whole: readers may begin there."""
+
+    generation: tuple[int, int]
+    digest: str
+    at: float
+
+
+AnyEvent = (Sealed | Accepted | Edited | Started | Returned | Going | Stopping | Lost | Gone | Ended | Waiting
+            | Rejected | Requested | NodeChanged | Vouched)
+
+
+# ---- the ledger ---------------------------------------------------------------------------------------------
+
+
+class Ledger(msgspec.Struct, omit_defaults=True):
+    """Everything that lives, up to byte `offset` of events/`epoch`.jsonl."""
+
+    format: int
+    cluster: str
+    spool: str                       # the spool's id
+    epoch: int = 0
+    seq: int = 0
+    offset: int = 0
+    written: float = 0.0
+    leader: Leader = Leader()
+    next_id: int = 1
+    nodes: dict[str, Node] = {}
+    jobs: list[Job] = []             # live, by ID
+    ended: list[Job] = []            # the last ones, by end
+    held: list[Held] = []
+    rejected: list[Rejection] = []   # of the last day
+    requests: list[str] = []         # keys of requests lately carried out
+    finished: int = 0                # jobs ended in all
+
+
+# ---- what head and node say to each other -------------------------------------------------------------------
+
+
+class Assignment(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a node shall do about one attempt. want: "run" or "stop"."""
+
+    id: int
+    attempt: int
+    want: str
+    file: str                        # name in running/
+    digest: str
+    name: str
+    user: str
+    uid: int
+    rank: int
+    nodes: list[str]                 # of all ranks, in rank order
+    addresses: list[str]
+    gpus: list[str]                  # UUIDs of this rank
+    milli: int                       # of GPUs for each node, as asked: 500 is half a GPU
+    cpus_milli: int
+    memory_mb: int
+    go: bool = False                 # run may begin when setup is over here
+    restartable: bool = False
+    task_id: str = ""                # SKYPILOT_TASK_ID
+
+
+class Assigned(msgspec.Struct, frozen=True, omit_defaults=True):
+    """nodes/NODE/assigned.json. version: (epoch, seq), growing; addressed to one incarnation of the runner."""
+
+    format: int
+    cluster: str
+    version: tuple[int, int]
+    incarnation: int
+    attempts: dict[str, Assignment] = {}
+
+
+class Phase(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where an attempt stands on this node.
+
+    phase, and what is known with it:
+        starting   handed over to be started, or its setup is to begin
+        setup      setup commands run (pid)
+        ready      setup ended with 0; waits for `go`
+        running    run commands run (pid, started_at)
+        exited     run or setup ended with `code`; processes it left may still live
+        ended      as exited, and every process is gone
+        lost       every process is gone; the outcome is unknown
+        never      nothing was started, and nothing will be
+    """
+
+    phase: str
+    stage: str = "run"               # "setup" where `code` is of setup
+    code: int | None = None
+    pid: int = 0
+    started_at: float | None = None
+    ended_at: float | None = None
+    reason: str = ""
+
+
+GONE = frozenset({"ended", "lost", "never"})
+
+
+class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    """nodes/NODE/status.json."""
+
+    format: int
+    node: str
+    host: str
+    incarnation: int
+    beat: int                        # grows with each write
+    interval: float                  # the longest time between two writes, in seconds
+    driven: str = "daemon"           # "daemon" or "once" (cron)
+    machine: str = ""
+    boot: str = ""
+    pid: int = 0
+    version: str = ""
+    memory: str = ""                 # id of the runner's local state: another one means that it forgot everything
+    since: float = 0.0               # start of this runner
+    address: str = ""
+    gpus: list[Gpu] = []
+    cpus_milli: int = 0
+    memory_mb: int = 0
+    seen: tuple[int, int] = (0, 0)   # highest version of assigned.json acted on
+    read: tuple[int, int] = (0, 0)   # version read last, refused or not
+    read_incarnation: int = 0
+    attempts: dict[str, Phase] = {}
+    left: bool = False               # ended on purpose
+    notes: list[str] = []            # warnings for `status`
+
+
+class HeadStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    """heads/NAME.json. Its change time is renewed each `interval` seconds while the head lives."""
+
+    format: int
+    host: str
+    pid: int
+    role: str                        # "leading", "standby" or "once"
+    epoch: int
+    since: float
+    interval: float
+    version: str = ""
+
+
+class NodeOwner(msgspec.Struct, frozen=True, omit_defaults=True):
+    """nodes/NODE/owner.json: put there once."""
+
+    machine: str
+    host: str
+
+
+# ---- codec --------------------------------------------------------------------------------------------------
+
+_encoder = msgspec.json.Encoder()
+_event_decoder: msgspec.json.Decoder[AnyEvent] | None = None
+T = TypeVar("T")
+
+
+def encode(record: msgspec.Struct) -> bytes:
+    """A record as one line of JSON, with a newline."""
+    return _encoder.encode(record) + b"\n"
+
+
+def decode(data: bytes, kind: type[T], where: str) -> T:
+    """A record read from `where`. Damaged: not JSON, not of this shape."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Damaged(f"{where}: {error}") from error
+
+
+def encode_event(event: AnyEvent) -> bytes:
+    """One line of an event file."""
+    body = _encoder.encode(event)
+    return b"%s %08x\n" % (body, zlib.crc32(body))
+
+
+def decode_event(line: bytes) -> AnyEvent | None:
+    """The event of one whole line (with its newline), or None where the line is torn or damaged."""
+    global _event_decoder
+    if len(line) < 11 or line[-1:] != b"\n" or line[-10:-9] != b" ":
+        return None
+    body = line[:-10]
+    if line[-9:-1] != b"%08x" % zlib.crc32(body):
+        return None
+    if _event_decoder is None:
+        _event_decoder = msgspec.json.Decoder(AnyEvent)
+    try:
+        return _event_decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise Damaged(f"an event of a kind that this version does not know: {error}") from error
+
+
+def decode_events(data: bytes) -> tuple[list[AnyEvent], int]:
+    """The valid events at the beginning of `data`, and the number of bytes they take."""
+    events: list[AnyEvent] = []
+    offset = 0
+    while (end := data.find(b"\n", offset)) >= 0:
+        event = decode_event(data[offset:end + 1])
+        if event is None:
+            break
+        events.append(event)
+        offset = end + 1
+    return events, offset

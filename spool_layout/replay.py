@@ -1,0 +1,278 @@
+"""What the events mean: the state of a spool as a fold over them.
+
+`State.apply` is the only thing that ever changes a state, for the head that just committed an event, for a
+head that starts, and for a client that reads; so all of them agree. It does no I/O and reads no clock.
+
+An event that cannot follow what came before (a start of a job that is not there, a second end) means that the
+files were damaged or written by something else: ImpossibleEvent tells it with the job as it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from spool_layout import records
+from spool_layout.errors import Damaged
+from spool_layout.records import (
+    AnyEvent,
+    Gpu,
+    GpuSlot,
+    Held,
+    Job,
+    Leader,
+    Ledger,
+    Node,
+    Rejection,
+    Share,
+)
+from spool_layout.states import ENDED, Status, may_follow
+
+REQUESTS_KEPT = 1000     # keys of carried-out requests: each file is removed in the same tick, save after a crash
+REJECTED_KEPT = 1000
+
+
+class ImpossibleEvent(Damaged):
+    """An event that does not fit the state before it."""
+
+    def __init__(self, event: AnyEvent, job: Job | None) -> None:
+        told = "no such job lives" if job is None else f"the job: {job}"
+        super().__init__(f"the event files hold something impossible: {event}; {told}",
+                         "nothing was changed; look at events/ and keep a copy of it")
+
+
+class State:
+    """A spool's state. jobs: live ones by ID, in order of ID; ended: the last ones, oldest first."""
+
+    def __init__(self) -> None:
+        self.next_id = 1
+        self.finished = 0
+        self.leader = Leader()
+        self.jobs: dict[int, Job] = {}
+        self.ended: dict[int, Job] = {}
+        self.nodes: dict[str, Node] = {}
+        self.held: dict[tuple[int, int], set[str]] = {}
+        self.waiting: dict[str, int] = {}            # name in pending/ -> ID of the job that waits under it
+        self.rejected: list[Rejection] = []
+        self.requests: dict[str, None] = {}
+
+    # ---- from and to the ledger
+
+    @classmethod
+    def from_ledger(cls, ledger: Ledger) -> State:
+        """The state that a ledger describes. The ledger's records become the state's own."""
+        state = cls()
+        state.next_id, state.finished, state.leader = ledger.next_id, ledger.finished, ledger.leader
+        state.jobs = {job.id: job for job in ledger.jobs}
+        state.ended = {job.id: job for job in ledger.ended}
+        state.nodes = dict(ledger.nodes)
+        state.held = {(h.id, h.attempt): set(h.nodes) for h in ledger.held}
+        state.waiting = {job.file: job.id for job in ledger.jobs if waits_in_pending(job)}
+        state.rejected = list(ledger.rejected)
+        state.requests = dict.fromkeys(ledger.requests)
+        return state
+
+    def to_ledger(self, cluster: str, spool: str, version: tuple[int, int], offset: int, now: float) -> Ledger:
+        """The ledger of this state, true up to `offset` of events/EPOCH.jsonl. version: (epoch, seq)."""
+        from spool_layout.paths import FORMAT
+
+        return Ledger(
+            format=FORMAT, cluster=cluster, spool=spool, epoch=version[0], seq=version[1], offset=offset,
+            written=now, leader=self.leader, next_id=self.next_id, nodes=self.nodes, jobs=list(self.jobs.values()),
+            ended=list(self.ended.values()), rejected=self.rejected, requests=list(self.requests),
+            held=[Held(i, a, tuple(sorted(nodes))) for (i, a), nodes in self.held.items()], finished=self.finished,
+        )
+
+    def trim(self, recent: int, unsettled: Iterable[int] = ()) -> None:
+        """Forget ended jobs beyond the last `recent`, but none whose file has yet to be put in its place."""
+        keep = set(unsettled)
+        for ident in list(self.ended)[: max(0, len(self.ended) - recent)]:
+            if ident not in keep:
+                del self.ended[ident]
+
+    # ---- look
+
+    def find(self, ident: int) -> Job | None:
+        """A live or lately ended job."""
+        return self.jobs.get(ident) or self.ended.get(ident)
+
+    def known(self) -> list[Job]:
+        """All jobs that the state knows, by ID."""
+        return [job for _, job in sorted({**self.ended, **self.jobs}.items())]
+
+    # ---- change
+
+    def apply(self, event: AnyEvent) -> None:
+        """Take in one committed event."""
+        _APPLY[type(event)](self, event)
+
+    def _job(self, event: Any) -> Job:
+        job = self.jobs.get(event.id)
+        if job is None:
+            raise ImpossibleEvent(event, self.ended.get(event.id))
+        return job
+
+    def _become(self, event: Any, job: Job, status: Status) -> None:
+        if job.status != status and not may_follow(job.status, status):
+            raise ImpossibleEvent(event, job)
+        job.status = status
+
+    def _sealed(self, event: records.Sealed) -> None:
+        self.leader = event.leader
+
+    def _accepted(self, event: records.Accepted) -> None:
+        if event.id < self.next_id:
+            raise ImpossibleEvent(event, self.find(event.id))
+        self.jobs[event.id] = Job(
+            id=event.id, name=event.name, file=event.file, drop=event.drop, uid=event.uid, user=event.user,
+            inode=event.inode, digest=event.digest, task=event.task, submitted=event.submitted, accepted=event.at)
+        self.waiting[event.file] = event.id
+        self.next_id = event.id + 1
+
+    def _edited(self, event: records.Edited) -> None:
+        job = self._job(event)
+        job.name, job.inode, job.digest, job.task = event.name, event.inode, event.digest, event.task
+        job.unsatisfiable_since, job.reason, job.problem = None, event.problem, event.problem
+
+    def _started(self, event: records.Started) -> None:
+        job = self._job(event)
+        if job.status is not Status.PENDING or event.attempt <= job.attempt:
+            raise ImpossibleEvent(event, job)
+        self._become(event, job, Status.SETTING_UP if job.task.setup else Status.RUNNING)
+        job.attempt, job.allocations, job.granted = event.attempt, event.allocations, event.at
+        job.start_at = job.end_at = job.stop = job.unsatisfiable_since = None
+        job.exit_codes, job.pids, job.reason, job.go, job.in_running = [], [], "", not job.task.setup, True
+        self.waiting.pop(job.file, None)
+        for allocation in event.allocations:
+            self._hold(event, job.key, allocation)
+
+    def _hold(self, event: AnyEvent, key: str, allocation: records.Allocation) -> None:
+        node = self.nodes.get(allocation.node)
+        slots = {slot.gpu.uuid: slot for slot in node.gpus} if node else {}
+        for uuid, milli in allocation.gpus.items():
+            if uuid not in slots or slots[uuid].free < milli:
+                raise ImpossibleEvent(event, None)
+            slots[uuid].holders[key] = milli
+        if node:
+            node.shares[key] = Share(allocation.cpus_milli, allocation.memory_mb)
+
+    def _release(self, key: str, node: Node) -> None:
+        node.shares.pop(key, None)
+        for slot in node.gpus:
+            slot.holders.pop(key, None)
+        node.gpus = [slot for slot in node.gpus if slot.present or slot.holders]
+
+    def _release_all(self, job: Job, but: Iterable[str] = ()) -> None:
+        kept = set(but)
+        for name in {a.node for a in job.allocations} - kept:
+            if name in self.nodes:
+                self._release(job.key, self.nodes[name])
+
+    def _returned(self, event: records.Returned) -> None:
+        job = self._job(event)
+        self._release_all(job)
+        self._wait_again(event, job)
+        job.file, job.in_running, job.reason = event.file, event.in_running, event.reason
+        if not event.in_running:
+            self.waiting[job.file] = job.id
+
+    def _wait_again(self, event: AnyEvent, job: Job) -> None:
+        self._become(event, job, Status.PENDING)
+        job.allocations, job.granted, job.start_at, job.stop, job.go = [], None, None, None, False
+
+    def _going(self, event: records.Going) -> None:
+        job = self._job(event)
+        job.go = True
+        if event.start_at is not None:
+            job.start_at, job.pids = event.start_at, event.pids
+        self._become(event, job, Status.RUNNING)
+
+    def _stopping(self, event: records.Stopping) -> None:
+        job = self._job(event)
+        job.stop, job.reason, job.exit_codes = event.status, event.reason, event.exit_codes
+
+    def _lost(self, event: records.Lost) -> None:
+        job = self._job(event)
+        self._release_all(job, event.nodes)
+        self.held[(event.id, event.attempt)] = set(event.nodes)
+        if event.again:
+            self._wait_again(event, job)
+            job.in_running, job.restarts, job.reason = True, job.restarts + 1, event.reason
+        else:
+            job.exit_codes = event.exit_codes
+            self._over(event, job, event.status, event.reason, event.day, event.at)
+
+    def _gone(self, event: records.Gone) -> None:
+        nodes = self.held.get((event.id, event.attempt), set())
+        if event.node in nodes and event.node in self.nodes:
+            self._release(f"{event.id}.{event.attempt}", self.nodes[event.node])
+        nodes.discard(event.node)
+        if not nodes:
+            self.held.pop((event.id, event.attempt), None)
+
+    def _ended(self, event: records.Ended) -> None:
+        job = self._job(event)
+        if job.status is not Status.PENDING:
+            self._release_all(job)
+        job.exit_codes = event.exit_codes
+        job.pids = event.pids or job.pids
+        job.start_at = event.start_at if event.start_at is not None else job.start_at
+        self._over(event, job, event.status, event.reason, event.day, event.end_at or event.at)
+
+    def _over(self, event: AnyEvent, job: Job, status: Status, reason: str, day: str, end: float) -> None:
+        if status not in ENDED:
+            raise ImpossibleEvent(event, job)
+        self._become(event, job, status)
+        job.reason, job.day, job.end_at, job.stop = reason, day, end, None
+        self.waiting.pop(job.file, None)
+        del self.jobs[job.id]
+        self.ended[job.id] = job
+        self.finished += 1
+
+    def _waiting(self, event: records.Waiting) -> None:
+        job = self._job(event)
+        job.unsatisfiable_since, job.reason = event.since, event.reason
+
+    def _rejected(self, event: records.Rejected) -> None:
+        self.rejected.append(Rejection(event.drop, event.file, event.user, event.reason, event.at))
+        del self.rejected[:-REJECTED_KEPT]
+
+    def _requested(self, event: records.Requested) -> None:
+        self.requests[event.key] = None
+        while len(self.requests) > REQUESTS_KEPT:
+            del self.requests[next(iter(self.requests))]
+
+    def _node(self, event: records.NodeChanged) -> None:
+        node = self.nodes.setdefault(event.name, Node(name=event.name))
+        if node.state != event.state or not node.since:
+            node.since = event.at
+        node.host, node.address, node.incarnation = event.host, event.address, event.incarnation
+        node.cpus_milli, node.memory_mb = event.cpus_milli, event.memory_mb
+        node.state, node.left = event.state, event.left
+        node.gpus = merged(node.gpus, event.gpus)
+
+    def _vouched(self, event: records.Vouched) -> None:
+        """Nothing changes: readers look for it in the file."""
+
+
+def merged(slots: list[GpuSlot], gpus: list[Gpu]) -> list[GpuSlot]:
+    """A node's slots after it reported `gpus`: holders stay; what is held but no longer reported stays too."""
+    holders = {slot.gpu.uuid: slot.holders for slot in slots}
+    there = [GpuSlot(gpu, holders.get(gpu.uuid, {})) for gpu in sorted(gpus, key=lambda g: g.index)]
+    reported = {gpu.uuid for gpu in gpus}
+    gone = [GpuSlot(s.gpu, s.holders, present=False) for s in slots if s.holders and s.gpu.uuid not in reported]
+    return there + gone
+
+
+def waits_in_pending(job: Job) -> bool:
+    """Whether the job's file stands in pending/ under job.file."""
+    return job.status is Status.PENDING and not job.in_running
+
+
+_APPLY: dict[type, Callable[[State, Any], None]] = {
+    records.Sealed: State._sealed, records.Accepted: State._accepted, records.Edited: State._edited,
+    records.Started: State._started, records.Returned: State._returned, records.Going: State._going,
+    records.Stopping: State._stopping, records.Lost: State._lost, records.Gone: State._gone,
+    records.Ended: State._ended, records.Waiting: State._waiting, records.Rejected: State._rejected,
+    records.Requested: State._requested, records.NodeChanged: State._node, records.Vouched: State._vouched,
+}

@@ -1,0 +1,212 @@
+"""spool.yaml: what the admin says of a spool, its format and its own id.
+
+The file is read by everybody and written by `init` and by the admin. A setting that does not exist is an
+error that names the nearest real one; a missing one has the default below. Where the file itself is missing,
+the share is not mounted: no daemon then takes the emptiness for an empty queue (promise P11).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import secrets
+from typing import Any
+
+import msgspec
+
+from spool_layout.errors import BadSettings, NewerFormat, NotASpool
+from spool_layout.paths import FORMAT, Spool, is_cluster_name
+from spool_layout.storage import Disk
+
+NETWORK_FILE_SYSTEMS = frozenset({
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "9p", "hostfs",
+    "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.juicefs", "orangefs", "pvfs2", "panfs", "wekafs",
+})
+
+
+class Keep(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How long, or how much, is kept of what is over. Seconds, bytes; None: all of it."""
+
+    done: float | None = None
+    logs: float | None = None
+    rejected: float | None = None
+    logs_size: int | None = None
+
+
+class DeclaredNode(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an admin says of a node, in place of what it finds itself."""
+
+    gpus: str | None = None
+    cpus: float | None = None
+    memory: float | None = None      # GB
+    address: str | None = None
+
+
+class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The settings of a spool. Durations in seconds."""
+
+    format: int
+    id: str
+    name: str
+    settle: float = 2.0              # a plain write is complete when it has been quiet for so long
+    poll: float = 0.25               # between looks while there is work, where the file system tells nothing
+    idle_poll: float = 2.0           # between looks when idle
+    sweep: float = 30.0              # between looks where the file system tells of changes
+    heartbeat: float = 2.0           # of a runner
+    node_timeout: float = 30.0       # T: after so long without a heartbeat a node's jobs may be given up
+    fence_margin: float = 5.0        # T minus this: supervisors start nothing more, end what may run elsewhere
+    lock_heartbeat: float = 1.0
+    lock_threshold: float = 4.0
+    grace: float = 30.0              # between SIGTERM and SIGKILL
+    shell: str = "login"             # "login": bash as `bash -i` reads ~/.bashrc; "plain": bash alone
+    gpu_ids: str = "index"           # what CUDA_VISIBLE_DEVICES holds: "index" or "uuid"
+    unsatisfiable_after: float = 600.0
+    max_file: int = 16 * 1024 * 1024
+    recent: int = 1000               # ended jobs that the ledger remembers
+    users: tuple[str, ...] = ()      # beside the daemons' own: their files are taken and run as the daemons' user
+    keep: Keep = Keep()
+    nodes: dict[str, DeclaredNode] = {}
+
+
+_DURATIONS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_SIZES = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+_DURATION_KEYS = frozenset({"settle", "poll", "idle_poll", "sweep", "heartbeat", "node_timeout", "fence_margin",
+                            "lock_heartbeat", "lock_threshold", "grace", "unsatisfiable_after"})
+_CHOICES = {"shell": ("login", "plain"), "gpu_ids": ("index", "uuid")}
+
+
+def parse_duration(value: object, what: str) -> float:
+    """Seconds of 30, 1.5, "90d", "12h", "10m", "2s" or "250ms"."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d|w)?\s*", str(value))
+    if not match:
+        raise BadSettings(f"{what}: {value!r} is no duration", "write a number with a unit: 30s, 10m, 12h, 90d")
+    return float(match[1]) * _DURATIONS[match[2] or "s"]
+
+
+def parse_size(value: object, what: str) -> int:
+    """Bytes of 1048576, "16MiB", "10G" or "500 MB" (powers of 1024)."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?\s*", str(value), re.IGNORECASE)
+    if not match or isinstance(value, bool):
+        raise BadSettings(f"{what}: {value!r} is no size", "write a number with a unit: 16MiB, 10GiB")
+    return int(float(match[1]) * _SIZES[match[2].lower()])
+
+
+def load(spool: Spool, disk: Disk) -> Settings:
+    """The settings of a spool. NotASpool where there is none, NewerFormat, BadSettings."""
+    try:
+        data = disk.read(spool.settings)
+    except OSError as error:
+        raise NotASpool(f"{spool.root}: {error.strerror}") from error
+    if data is None:
+        raise NotASpool(
+            f"{spool.root} holds no spool.yaml: no spool was made there, or its share is not mounted",
+            f"mount the share, or make a spool: skyspool init {spool.root}",
+        )
+    return parse(data, spool.settings)
+
+
+def parse(data: bytes, where: str) -> Settings:
+    """Settings from the text of a spool.yaml."""
+    from spool_layout.taskfile import InvalidTask, read_mapping
+
+    try:
+        raw = read_mapping(data)
+    except InvalidTask as error:
+        raise BadSettings(f"{where}: {error.message}") from error
+    written = raw.get("format", FORMAT)
+    if isinstance(written, int) and written > FORMAT:
+        raise NewerFormat(f"{where}: the spool has format {written}, this program knows formats up to {FORMAT}",
+                          "upgrade skyspool on this host")
+    _check_names(raw, Settings, where)
+    if isinstance(raw.get("keep"), dict):
+        _check_names(raw["keep"], Keep, f"{where}: keep")
+    for node, words in _mapping(raw.get("nodes"), where, "nodes").items():
+        _check_names(_mapping(words, where, f"nodes.{node}"), DeclaredNode, f"{where}: nodes.{node}")
+    try:
+        settings = msgspec.convert(_units(dict(raw), where), Settings)
+    except msgspec.ValidationError as error:
+        raise BadSettings(f"{where}: {error}") from error
+    _check_values(settings, where)
+    return settings
+
+
+def _mapping(value: object, where: str, key: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise BadSettings(f"{where}: {key} must be a mapping")
+    return value
+
+
+def _check_names(raw: dict[str, Any], kind: type[msgspec.Struct], where: str) -> None:
+    known = kind.__struct_fields__
+    for key in raw:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            raise BadSettings(f"{where}: there is no setting {key!r}", f"did you mean {near[0]!r}?" if near else "")
+
+
+def _units(raw: dict[str, Any], where: str) -> dict[str, Any]:
+    for key in _DURATION_KEYS & raw.keys():
+        raw[key] = parse_duration(raw[key], f"{where}: {key}")
+    if "max_file" in raw:
+        raw["max_file"] = parse_size(raw["max_file"], f"{where}: max_file")
+    if raw.get("keep") is not None:
+        keep = {}
+        for key, value in raw["keep"].items():
+            if value is not None:
+                read = parse_size if key == "logs_size" else parse_duration
+                keep[key] = read(value, f"{where}: keep.{key}")
+        raw["keep"] = keep
+    return {key: value for key, value in raw.items() if value is not None}
+
+
+def _check_values(settings: Settings, where: str) -> None:
+    for key, words in _CHOICES.items():
+        if getattr(settings, key) not in words:
+            raise BadSettings(f"{where}: {key} is {getattr(settings, key)!r}, may be {' or '.join(words)}")
+    if settings.lock_threshold <= settings.lock_heartbeat:
+        raise BadSettings(f"{where}: lock_threshold must be longer than lock_heartbeat")
+    if settings.node_timeout <= settings.fence_margin + settings.heartbeat:
+        raise BadSettings(f"{where}: node_timeout must be longer than fence_margin and heartbeat together")
+    if not is_cluster_name(settings.name):
+        raise BadSettings(f"{where}: {settings.name!r} is no name for a spool: begin with a letter, then letters, "
+                          "digits, '.', '_' or '-'")
+
+
+def first_text(name: str, network: bool) -> str:
+    """The spool.yaml that `init` writes. network: whether the directory is on a network file system."""
+    beat, threshold = (5, 20) if network else (1, 4)
+    return (f"# Settings of this spool: see spool(5). What is not named here has its default.\n"
+            f"format: {FORMAT}\n"
+            f"id: {secrets.token_hex(8)}\n"
+            f"name: {name}\n"
+            f"lock_heartbeat: {beat}s      # how often the leading head says that it lives\n"
+            f"lock_threshold: {threshold}s     # after so long another head leads\n"
+            + (f"heartbeat: 5s\n" if network else ""))
+
+
+def file_system(path: str) -> tuple[str, str]:
+    """(type, mount options) of the file system under path, from /proc/self/mountinfo; ("", "") if unknown."""
+    import os
+
+    path = os.path.realpath(path)
+    best = ("", "", "")
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                fields = line.split()
+                point = fields[4].encode().decode("unicode_escape")
+                dash = fields.index("-")
+                if (path + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best[0]):
+                    best = (point, fields[dash + 1], f"{fields[5]},{fields[dash + 3]}")
+    except OSError:
+        return "", ""
+    return best[1], best[2]
+
+
+def is_network(path: str) -> bool:
+    """Whether changes made by other hosts may come to this path untold."""
+    return file_system(path)[0] in NETWORK_FILE_SYSTEMS

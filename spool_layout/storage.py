@@ -1,0 +1,308 @@
+"""The one port to the spool's disk: the dozen calls through which anything here touches it.
+
+Rules, each from measurement on NFS 3 and 4.2 or from the model of the protocol:
+
+- A file is read by opening it anew by path, to the end, and closed. ESTALE (a file replaced while it is read,
+  version 3) means: open again.
+- A listing by path is fresh; a name that was once missing may stay missing for a minute. So nobody concludes
+  absence from `read`, only from `list`, or from trying to create or to move.
+- rename, link, unlink and mkdir may succeed and yet report an error, when the reply was lost and the call was
+  repeated. Each call here looks, after such an error, whether it happened after all.
+- What gets a public name is complete: written under a private name, fsynced, then renamed or linked.
+- Users' files are opened without following links and without blocking, and only regular files are read.
+
+Nothing in here decides anything. Behind `Disk` tests put a recorder, a fault injector and a simulated disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from typing import NamedTuple
+
+RETRIES = 5            # of a call that says ESTALE; a file replaced five times within one read does not happen
+PRIVATE_PREFIX = ".part-"
+
+
+class Entry(NamedTuple):
+    """A name in a directory, with the inode that the listing itself tells."""
+
+    name: str
+    inode: int
+
+
+class Seen(NamedTuple):
+    """A file as it was when opened once: what it says, and what the file system says of it."""
+
+    data: bytes
+    inode: int
+    uid: int
+    links: int
+    size: int
+    changed: float     # st_ctime in seconds: the server's clock, which no user can set
+    changed_ns: int
+    mode: int
+    modified_ns: int = 0
+
+
+class NotRegular(OSError):
+    """A link, FIFO, device, directory or socket stands where a file should."""
+
+
+class Disk:
+    """The real disk. Paths are absolute. Errors are OSError, apart from what each call says."""
+
+    # ---- look
+
+    def list(self, path: str) -> list[Entry]:
+        """Names in a directory, dot files too, in no order. Fresh on NFS. A missing one raises FileNotFoundError."""
+        with os.scandir(path) as entries:
+            return [Entry(entry.name, entry.inode()) for entry in entries]
+
+    def read(self, path: str, start: int = 0) -> bytes | None:
+        """What a file of ours says now, from byte `start` on, or None where opening it says that it is missing."""
+        for attempt in range(RETRIES):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                try:
+                    if start:
+                        os.lseek(descriptor, start, os.SEEK_SET)
+                    return _read_all(descriptor)
+                finally:
+                    os.close(descriptor)
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                if error.errno != errno.ESTALE or attempt == RETRIES - 1:
+                    raise
+        return None
+
+    def inspect(self, path: str, limit: int) -> Seen:
+        """A user's file, opened once without following a link and without waiting for a FIFO's writer.
+
+        limit: bytes; of a larger file the first `limit` + 1 are read, its size tells the rest.
+        Raises NotRegular for anything but a regular file, FileNotFoundError, PermissionError.
+        """
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV):
+                raise NotRegular(error.errno, "not a regular file", path) from error
+            raise
+        try:
+            info = os.fstat(descriptor)
+            if not stat.S_ISREG(info.st_mode):
+                raise NotRegular(errno.EINVAL, f"not a regular file but {_kind(info.st_mode)}", path)
+            return _seen(info, _read_all(descriptor, limit + 1))
+        finally:
+            os.close(descriptor)
+
+    def is_held_for_writing(self, path: str) -> bool:
+        """Whether some process of this host has the file open for writing (F_SETLEASE; local disks only)."""
+        import fcntl
+
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return False
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        except OSError as error:
+            return error.errno == errno.EAGAIN
+        finally:
+            os.close(descriptor)
+        return False
+
+    def stat(self, path: str) -> os.stat_result | None:
+        """What the file system says of a name, links not followed; None where it is missing. May be stale on NFS."""
+        try:
+            return os.lstat(path)
+        except FileNotFoundError:
+            return None
+
+    def room(self, path: str) -> tuple[int, int, int]:
+        """(bytes free to us, bytes in all, inodes free) of the file system under path."""
+        info = os.statvfs(path)
+        return info.f_bavail * info.f_frsize, info.f_blocks * info.f_frsize, info.f_favail
+
+    # ---- write
+
+    def publish(self, path: str, data: bytes, mode: int = 0o644, durable: bool = True) -> None:
+        """Put a whole file in place of what is there. A reader sees the old or the new one, never a mix."""
+        private = self._private(path, data, mode, durable)
+        try:
+            os.replace(private, path)
+        except FileNotFoundError:
+            if _exists(private):
+                raise
+            # the first reply was lost and the repeated call found nothing to move: it happened
+        except OSError:
+            self.remove(private)
+            raise
+
+    def publish_new(self, path: str, data: bytes, mode: int = 0o644) -> bool:
+        """Put a whole file there if the name is free. True: it is ours; False: somebody else's is there.
+
+        link(2) never replaces; its answer is not trusted after an error, the link count is.
+        """
+        private = self._private(path, data, mode, True)
+        try:
+            os.link(private, path, follow_symlinks=False)
+            won = True
+        except OSError as error:
+            won = os.stat(private).st_nlink == 2
+            if not won and error.errno != errno.EEXIST:
+                raise
+        finally:
+            self.remove(private)
+        self.sync(os.path.dirname(path))
+        return won
+
+    def append(self, path: str, data: bytes, offset: int) -> None:
+        """Write `data` at the end of a file of which `offset` bytes are ours and valid, and make it durable.
+
+        One writer for each file. Raises OSError where the file is shorter or longer than offset: then
+        somebody else wrote, or an earlier append failed half way.
+        """
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size != offset:
+                raise OSError(errno.EIO, f"has {size} bytes, expected {offset}", path)
+            _write_all(descriptor, data, offset)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def add_lines(self, path: str, data: bytes, mode: int = 0o644) -> None:
+        """Append to a file that only we write and that is a copy of what is durable elsewhere. Not fsynced."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            os.fchmod(descriptor, mode)
+            _write_all(descriptor, data, None)
+        finally:
+            os.close(descriptor)
+
+    def touch(self, path: str) -> float:
+        """Set a file's times to the file server's now, and tell it (seconds since 1970)."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            os.utime(descriptor)
+            return os.fstat(descriptor).st_mtime_ns / 1e9
+        finally:
+            os.close(descriptor)
+
+    def make_dir(self, path: str, mode: int = 0o755) -> bool:
+        """Make a directory with this mode whatever the umask. False: it was there."""
+        try:
+            os.mkdir(path, mode)
+        except FileExistsError:
+            return False
+        os.chmod(path, mode)
+        return True
+
+    def sync(self, directory: str) -> None:
+        """Make the names in a directory durable."""
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    # ---- move and remove
+
+    def move(self, source: str, target: str, inode: int | None = None) -> bool:
+        """Rename. True: what stood at source stands at target now; False: there was nothing at source.
+
+        Replaces without asking, as rename(2) does: the caller knows that the target is free. inode, where the
+        caller knows it, tells our file at the target from another after a lost reply.
+        """
+        try:
+            os.rename(source, target)
+        except FileNotFoundError:
+            if inode is None:
+                return False
+            found = self.stat(target)
+            return found is not None and found.st_ino == inode
+        return True
+
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is gone already is fine."""
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+
+    def remove_dir(self, path: str) -> bool:
+        """Remove an empty directory. True: it is gone; False: something is in it."""
+        try:
+            os.rmdir(path)
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return False
+            raise
+        return True
+
+    # ---- inside
+
+    def _private(self, path: str, data: bytes, mode: int, durable: bool) -> str:
+        """A private file beside `path` that holds data whole."""
+        private = os.path.join(os.path.dirname(path), f"{PRIVATE_PREFIX}{secrets.token_hex(8)}")
+        descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            os.fchmod(descriptor, mode)
+            _write_all(descriptor, data, None)
+            if durable:
+                os.fsync(descriptor)
+        except OSError:
+            os.close(descriptor)
+            self.remove(private)
+            raise
+        os.close(descriptor)
+        return private
+
+
+def _exists(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _read_all(descriptor: int, limit: int = -1) -> bytes:
+    parts = []
+    left = limit
+    while chunk := os.read(descriptor, 1 << 20 if left < 0 else min(left, 1 << 20)):
+        parts.append(chunk)
+        if left >= 0:
+            left -= len(chunk)
+            if not left:
+                break
+    return b"".join(parts)
+
+
+def _write_all(descriptor: int, data: bytes, offset: int | None) -> None:
+    """write(2) may take less than it was given (a full disk, a signal): go on until it is all there."""
+    view = memoryview(data)
+    while view:
+        count = os.write(descriptor, view) if offset is None else os.pwrite(descriptor, view, offset)
+        view = view[count:]
+        if offset is not None:
+            offset += count
+
+
+def _seen(info: os.stat_result, data: bytes) -> Seen:
+    return Seen(data, info.st_ino, info.st_uid, info.st_nlink, info.st_size, info.st_ctime_ns / 1e9,
+                info.st_ctime_ns, info.st_mode, info.st_mtime_ns)
+
+
+def _kind(mode: int) -> str:
+    kinds = ((stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"),
+             (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"), (stat.S_ISLNK, "a link"))
+    return next((word for test, word in kinds if test(mode)), "something else")

@@ -1,0 +1,1 @@
+"""What decides: events in, events out. No I/O, no clock, no chance (import-linter holds it to that)."""

@@ -1,0 +1,215 @@
+"""The decision of a tick: state and one look in, events out.
+
+Pure. The events are applied to the state as they are made, so that each decision sees the ones before it; the
+caller throws the state away if it cannot commit them. The steps, in this order, since each may free or take what
+the next one needs:
+
+    nodes      what they are, whether they are heard
+    ranks      what came of the attempts: begun, failed, over, lost (transitions.py)
+    files      waiting files that were deleted or edited; new files accepted or rejected
+    requests   cancel
+    starts     slots for whoever fits (scheduler.py), and what could never fit
+"""
+
+from __future__ import annotations
+
+from spool_layout import records
+from spool_layout.paths import job_file, label
+from spool_layout.records import AnyEvent, Gpu, Job, Node, NodeStatus
+from spool_layout.replay import State
+from spool_layout.states import Status
+from spoold.core.explain import impossible
+from spoold.core.model import Change, Look, NewFile, Policy, Report, Request
+from spoold.core.placement import could_ever
+from spoold.core.scheduler import schedule
+from spoold.core.transitions import gone_ranks, outcome
+
+
+class Decision:
+    """The events of one tick, applied to the state as they come."""
+
+    def __init__(self, state: State, look: Look, policy: Policy) -> None:
+        self.state, self.look, self.policy = state, look, policy
+        self.events: list[AnyEvent] = []
+
+    def add(self, event: AnyEvent) -> None:
+        """Decide one event."""
+        self.state.apply(event)
+        self.events.append(event)
+
+
+def decide(state: State, look: Look, policy: Policy) -> list[AnyEvent]:
+    """All that follows from one look. The state is changed to what it will be when the events are committed."""
+    tick = Decision(state, look, policy)
+    reports = {report.status.node: report for report in look.reports}
+    for report in look.reports:
+        hear(tick, report)
+    judge_ranks(tick, reports)
+    for change in look.changes:
+        take_change(tick, change)
+    for file in sorted(look.new, key=lambda f: (f.submitted, f.drop)):
+        take_file(tick, file)
+    for request in look.requests:
+        take_request(tick, request)
+    start(tick)
+    return tick.events
+
+
+# ---- nodes ----------------------------------------------------------------------------------------------
+
+
+def hear(tick: Decision, report: Report) -> None:
+    """Note what a node is and how it is heard, if that is news."""
+    node = tick.state.nodes.get(report.status.node)
+    event = described(report, tick.look.now)
+    if node is None or described(Report(_as_status(node), node.state), event.at) != event:
+        tick.add(event)
+
+
+def described(report: Report, at: float) -> records.NodeChanged:
+    """A node's report as the event that would note it."""
+    s = report.status
+    return records.NodeChanged(name=s.node, at=at, host=s.host, address=s.address, gpus=_by_index(s.gpus),
+                               cpus_milli=s.cpus_milli, memory_mb=s.memory_mb, incarnation=s.incarnation,
+                               state=report.heard, left=s.left)
+
+
+def _by_index(gpus: list[Gpu]) -> list[Gpu]:
+    return sorted(gpus, key=lambda gpu: (gpu.index, gpu.uuid))
+
+
+def _as_status(node: Node) -> NodeStatus:
+    return NodeStatus(format=0, node=node.name, host=node.host, incarnation=node.incarnation, beat=0, interval=0,
+                      address=node.address, gpus=[slot.gpu for slot in node.gpus if slot.present],
+                      cpus_milli=node.cpus_milli, memory_mb=node.memory_mb, left=node.left)
+
+
+# ---- ranks ----------------------------------------------------------------------------------------------
+
+
+def judge_ranks(tick: Decision, reports: dict[str, Report]) -> None:
+    """What came of every attempt that holds slots."""
+    for job in [job for job in tick.state.jobs.values() if job.allocations]:
+        phases = [_phase(reports, a.node, job.key) for a in job.allocations]
+        silent = [_is_silent(tick, reports, a.node) for a in job.allocations]
+        for event in outcome(job, phases, silent, tick.look.now, tick.look.day):
+            tick.add(event)
+    for (ident, attempt), nodes in list(tick.state.held.items()):
+        phases_by_node = {node: _phase(reports, node, f"{ident}.{attempt}") for node in sorted(nodes)}
+        for node in gone_ranks(phases_by_node):
+            tick.add(records.Gone(id=ident, attempt=attempt, node=node, at=tick.look.now))
+
+
+def _phase(reports: dict[str, Report], node: str, key: str) -> records.Phase | None:
+    report = reports.get(node)
+    return report.status.attempts.get(key) if report else None
+
+
+def _is_silent(tick: Decision, reports: dict[str, Report], node: str) -> bool:
+    """Whether a node may be given up. One that was stopped on purpose is waited for; its jobs go on."""
+    report = reports.get(node)
+    if report is not None:
+        return report.heard == "down" and not report.status.left
+    known = tick.state.nodes.get(node)
+    return known is None or (known.state == "down" and not known.left)
+
+
+# ---- files ----------------------------------------------------------------------------------------------
+
+
+def take_change(tick: Decision, change: Change) -> None:
+    """A waiting file was deleted or edited by its owner."""
+    job = tick.state.jobs.get(change.id)
+    if job is None or job.status is not Status.PENDING:
+        return
+    if change.deleted:
+        tick.add(ended(tick, job, Status.CANCELLED, "its file was deleted"))
+    elif change.digest != job.digest or change.inode != job.inode:
+        tick.add(records.Edited(id=job.id, name=change.name or job.name, inode=change.inode, digest=change.digest,
+                                task=change.task or job.task, problem=change.problem, at=tick.look.now))
+
+
+def take_file(tick: Decision, file: NewFile) -> None:
+    """A new file becomes a job, or is rejected with its reason."""
+    if file.task is None:
+        tick.add(records.Rejected(drop=file.drop, file=file.aside, uid=file.uid, user=file.user,
+                                  reason=file.problem, at=tick.look.now))
+        return
+    ident = tick.state.next_id
+    tick.add(records.Accepted(
+        id=ident, name=file.name or label(file.drop), file=job_file(ident, file.drop), drop=file.drop, uid=file.uid,
+        user=file.user, inode=file.inode, digest=file.digest, task=file.task, submitted=file.submitted,
+        at=tick.look.now))
+
+
+# ---- requests -------------------------------------------------------------------------------------------
+
+
+def take_request(tick: Decision, request: Request) -> None:
+    """Carry out a request, once: one whose key is known was carried out before a crash."""
+    if request.key in tick.state.requests:
+        return
+    jobs = [] if request.problem else asked_for(tick, request)
+    allowed = [job for job in jobs if request.uid in (job.uid, tick.policy.uid)]
+    reason = request.problem
+    if len(allowed) < len(jobs):
+        reason = f"not {request.user}'s: " + ", ".join(str(j.id) for j in jobs if j not in allowed)
+    tick.add(records.Requested(key=request.key, what=request.what or "unknown", user=request.user,
+                               ids=[job.id for job in allowed], at=tick.look.now, reason=reason))
+    for job in allowed:
+        cancel(tick, job, request.user)
+
+
+def asked_for(tick: Decision, request: Request) -> list[Job]:
+    """The live jobs that a request means, now."""
+    live = list(tick.state.jobs.values())
+    if request.everything:
+        return [job for job in live if request.everything == "all" or job.uid == request.uid]
+    wanted = set(request.targets)
+    bare = {word.removesuffix(".yaml").removesuffix(".yml") for word in wanted if isinstance(word, str)}
+    return [job for job in live if job.id in wanted or job.name in bare
+            or job.drop.removesuffix(".yaml").removesuffix(".yml") in bare]
+
+
+def cancel(tick: Decision, job: Job, by: str) -> None:
+    """A waiting job is over at once; a started one when its processes are gone."""
+    if job.status is Status.PENDING:
+        tick.add(ended(tick, job, Status.CANCELLED, f"cancelled by {by}"))
+    elif job.stop is not Status.CANCELLED:
+        tick.add(records.Stopping(id=job.id, attempt=job.attempt, status=Status.CANCELLED,
+                                  reason=f"cancelled by {by}", at=tick.look.now))
+
+
+def ended(tick: Decision, job: Job, status: Status, reason: str) -> records.Ended:
+    """The end of a job that waits."""
+    return records.Ended(id=job.id, attempt=job.attempt, status=status, reason=reason, day=tick.look.day,
+                         at=tick.look.now)
+
+
+# ---- starts ---------------------------------------------------------------------------------------------
+
+
+def start(tick: Decision) -> None:
+    """Slots for whoever fits; a note for whoever never could; an end for who waited too long for that."""
+    state, now = tick.state, tick.look.now
+    for grant in schedule(state.nodes.values(), state.jobs.values()):
+        job = state.jobs[grant.id]
+        tick.add(records.Started(id=job.id, attempt=job.attempt + 1, allocations=grant.allocations, at=now))
+    judged: dict[object, bool] = {}
+    for job in [job for job in state.jobs.values() if job.status is Status.PENDING and not job.problem]:
+        shape = (job.task.num_nodes, job.task.demands)
+        if shape not in judged:
+            judged[shape] = not state.nodes or could_ever(shape[1], shape[0], state.nodes.values())
+        judge_waiting(tick, job, judged[shape])
+
+
+def judge_waiting(tick: Decision, job: Job, possible: bool) -> None:
+    """Note since when no known node could serve a job; end it when that has been so for too long."""
+    now = tick.look.now
+    if possible:
+        if job.unsatisfiable_since is not None:
+            tick.add(records.Waiting(id=job.id, since=None, reason="", at=now))
+    elif job.unsatisfiable_since is None:
+        tick.add(records.Waiting(id=job.id, since=now, reason=impossible(job, tick.state), at=now))
+    elif now - job.unsatisfiable_since >= tick.policy.unsatisfiable_after:
+        tick.add(ended(tick, job, Status.FAILED, impossible(job, tick.state)))

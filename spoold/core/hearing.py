@@ -1,0 +1,66 @@
+"""Whether a node is heard. Pure: the caller says what time it is on its own monotonic clock.
+
+A node lives while its beat counter moves, by the observer's clock; no two hosts' clocks are compared. T is the larger
+of the setting and three of the runner's own longest intervals (a runner driven by cron beats once a minute).
+
+    up              its beat moved less than T minus the margin ago
+    lost contact    since then it is quiet, but less than T: its supervisors have ended what may run elsewhere
+    down            quiet for T: its jobs may be given up
+
+What was observed, and since when, may be kept between runs of `spoold head --once` (`remember`, `recall`). An observer
+that has not yet seen a beat move takes a report that is younger than T, by the file server's clock, for a sign of life,
+but never an old one for a sign of death: then the node stays what the ledger says.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from spool_layout.records import NodeStatus
+
+
+class Heard(NamedTuple):
+    """The last beat of a node, and since when (seconds of the observer's monotonic clock) it is the last."""
+
+    beat: int
+    incarnation: int
+    since: float
+    moved: bool          # this observer has seen it move, or saw it young
+
+
+class Hearing:
+    """What one observer heard."""
+
+    def __init__(self, timeout: float, margin: float) -> None:
+        self.timeout, self.margin = timeout, margin
+        self.heard: dict[str, Heard] = {}
+
+    def limit(self, status: NodeStatus) -> float:
+        """T for this node, seconds."""
+        return max(self.timeout, 3 * status.interval)
+
+    def judge(self, status: NodeStatus, age: float, now: float, recorded: str) -> str:
+        """"up", "lost contact" or "down". age: of status.json by the server's clock; recorded: what the ledger says."""
+        last = self.heard.get(status.node)
+        if last is None or (last.beat, last.incarnation) != (status.beat, status.incarnation):
+            last = Heard(status.beat, status.incarnation, now, last is not None or age < self.limit(status))
+            self.heard[status.node] = last
+        quiet = now - last.since
+        if quiet >= self.limit(status):
+            return "down"
+        if not last.moved:
+            return recorded or "down"
+        return "up" if quiet < self.limit(status) - self.margin else "lost contact"
+
+    def next_change(self, now: float) -> float:
+        """Seconds until some node may change from up to lost contact or to down; a minute where none may."""
+        times = [h.since + t - now for h in self.heard.values() for t in (self.timeout - self.margin, self.timeout)]
+        return min((t for t in times if t > 0), default=60.0)
+
+    def remember(self) -> dict[str, Heard]:
+        """What to keep until the next run; times are of a clock that does not stop between runs (CLOCK_BOOTTIME)."""
+        return dict(self.heard)
+
+    def recall(self, kept: dict[str, Heard]) -> None:
+        """Take up what an earlier run on this host, in this boot, had observed."""
+        self.heard = dict(kept)

@@ -1,0 +1,65 @@
+"""What is true of every state, whatever happened: asked at the end of tests and by people in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from spool_layout.records import WHOLE, Job, Node
+from spool_layout.replay import State, waits_in_pending
+from spool_layout.states import Status
+
+
+def broken(state: State) -> list[str]:
+    """Sentences about what must not be; [] for a sound state."""
+    return [*_slots(state), *_shares(state), *_jobs(state), *_names(state)]
+
+
+def _slots(state: State) -> Iterator[str]:
+    for node in state.nodes.values():
+        for slot in node.gpus:
+            total = sum(slot.holders.values())
+            if total > WHOLE:
+                yield f"P3: {node.name} GPU {slot.gpu.index} is held {total} thousandths: {slot.holders}"
+            if any(milli <= 0 for milli in slot.holders.values()):
+                yield f"{node.name} GPU {slot.gpu.index} has an empty holder: {slot.holders}"
+            for key in slot.holders:
+                yield from _holder(state, node, key)
+
+
+def _holder(state: State, node: Node, key: str) -> Iterator[str]:
+    ident, attempt = (int(part) for part in key.split("."))
+    job = state.jobs.get(ident)
+    holds = job is not None and job.attempt == attempt and any(a.node == node.name for a in job.allocations)
+    if not holds and node.name not in state.held.get((ident, attempt), ()):
+        yield f"{node.name} is held by attempt {key}, which has no claim to it"
+
+
+def _shares(state: State) -> Iterator[str]:
+    for node in state.nodes.values():
+        for key in node.shares:
+            yield from _holder(state, node, key)
+
+
+def _jobs(state: State) -> Iterator[str]:
+    for job in state.jobs.values():
+        if not job.live:
+            yield f"P2: job {job.id} is {job.status}, and among the live ones"
+        if (job.status is Status.PENDING) == bool(job.allocations):
+            yield f"P2: job {job.id} is {job.status} with allocations {job.allocations}"
+        yield from _granted(state, job)
+    for ident in state.jobs.keys() & state.ended.keys():
+        yield f"P2: job {ident} is live and ended"
+
+
+def _granted(state: State, job: Job) -> Iterator[str]:
+    for allocation in job.allocations:
+        slots = {slot.gpu.uuid: slot for slot in state.nodes[allocation.node].gpus}
+        for uuid, milli in allocation.gpus.items():
+            if uuid not in slots or slots[uuid].holders.get(job.key) != milli:
+                yield f"P3: job {job.id} was granted {milli} of {uuid}, the slot says otherwise"
+
+
+def _names(state: State) -> Iterator[str]:
+    expected = {job.file: job.id for job in state.jobs.values() if waits_in_pending(job)}
+    if expected != state.waiting:
+        yield f"the names in pending/ are {state.waiting}, the jobs say {expected}"

@@ -1,0 +1,1 @@
+"""The head: observe, decide, commit, project."""

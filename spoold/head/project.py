@@ -1,0 +1,231 @@
+"""Putting what was decided onto the spool: moves of files, assigned.json, outcomes.
+
+Everything here is done from the state, may be cut anywhere and is done again by the same head or the next, with the same
+result. Order (each step relies on the one before):
+
+    1 claimed new files    claims/…/new-NAME   -> pending/ID.NAME, or running/ID.NAME where the job starts now
+    2 waiting files        pending/ID.NAME     -> claims/…/ID.NAME -> compared -> running/ID.NAME
+      What this finds (deleted, or not what was accepted) is committed before anything else happens.
+    3 assigned.json        of the nodes concerned: an attempt is listed only when its file stands in running/
+    4 ended jobs           a line in done/DAY/EPOCH.jsonl, then running/ID.NAME -> done/DAY/ID.NAME.STATUS
+
+A move never overwrites: targets carry the ID. A rename that says ENOENT is believed only after a listing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+
+from spool_layout import history
+from spool_layout.errors import Deposed
+from spool_layout.leadership import Epoch
+from spool_layout.paths import FORMAT, Spool, label, parse_attempt_key, without_ending
+from spool_layout.records import AnyEvent, Assigned, Assignment, Ended, Job, Returned, encode
+from spool_layout.replay import State
+from spool_layout.settings import Settings
+from spool_layout.states import Status
+from spool_layout.storage import Disk, NotRegular
+
+log = logging.getLogger("spoold.head")
+
+
+class Projector:
+    """Carries out what the events say. One for each term of a head."""
+
+    def __init__(self, spool: Spool, disk: Disk, settings: Settings, epoch: Epoch, state: State) -> None:
+        self.spool, self.disk, self.settings, self.epoch, self.state = spool, disk, settings, epoch, state
+        self.seq = 0
+        self.wrote: dict[str, Assigned] = {}
+        self.days: set[str] = set()
+
+    def _claims(self, name: str) -> str:
+        return os.path.join(self.epoch.claims, name)
+
+    def _move_claimed(self, source: str, target: str) -> None:
+        """Out of the own claim directory. If it is not there, a newer head has taken it: this one is deposed."""
+        if not self.disk.move(source, target) and os.path.basename(target) not in self._names(os.path.dirname(target)):
+            raise Deposed(f"{source} is gone: a newer head emptied this one's claim directory")
+
+    def _names(self, folder: str) -> set[str]:
+        return {entry.name for entry in self.disk.list(folder)}
+
+    # ---- 1: new files
+
+    def place_new(self, job: Job, claim: str) -> None:
+        """A file that was just accepted goes where its job stands."""
+        if job.status is Status.PENDING:
+            target = self.spool.dropped(job.file)
+        elif job.live:
+            target = self.spool.started(job.file)
+        else:
+            self._make_day(job.day)
+            target = self.spool.ended(job.day, job.file, job.status)
+        self._move_claimed(self._claims(claim), target)
+
+    def reject(self, claim: str, aside: str, reason: str) -> None:
+        """Set a file aside: the reason first, then the file."""
+        self.disk.publish(os.path.join(self.spool.rejected, f"{without_ending(aside)}.error"),
+                          (reason.rstrip() + "\n").encode("utf-8", "replace"), 0o644, durable=False)
+        self._move_claimed(self._claims(claim), os.path.join(self.spool.rejected, aside))
+
+    # ---- 2: waiting files that start
+
+    def start_waiting(self, job: Job) -> AnyEvent | None:
+        """Take a waiting job's file through the claim directory to running/; what has to be committed if that fails."""
+        claimed, target = self._claims(job.file), self.spool.started(job.file)
+        if not self._take(self.spool.dropped(job.file), claimed, job):
+            if job.file in self._names(self.spool.running):
+                return None
+            return self._withdrawn(job, "its file was deleted before it started")
+        if self._is_as_accepted(claimed, job):
+            self._move_claimed(claimed, target)
+            return None
+        file = self._unused(job)
+        return Returned(id=job.id, attempt=job.attempt, file=file, at=self._now(),
+                        reason="its file was changed just when it was to start")
+
+    def _take(self, source: str, claimed: str, job: Job) -> bool:
+        """Whether the file stands in the claim directory now. Absence is believed only of a listing."""
+        for _ in range(3):
+            try:
+                if self.disk.move(source, claimed):
+                    return True
+            except FileNotFoundError:
+                pass
+            if job.file not in self._names(self.spool.pending):
+                break
+        try:
+            return job.file in self._names(self.epoch.claims)
+        except FileNotFoundError as error:
+            raise Deposed(f"{self.epoch.claims} is gone: a newer head removed it") from error
+
+    def _is_as_accepted(self, path: str, job: Job) -> bool:
+        try:
+            seen = self.disk.inspect(path, self.settings.max_file)
+        except (NotRegular, PermissionError):
+            return False
+        return seen.uid == job.uid and seen.links == 1 and history.digest(seen.data) == job.digest
+
+    def _unused(self, job: Job) -> str:
+        """A name in pending/ under which nothing stands: ID.LABEL+N.yaml."""
+        taken = self._names(self.spool.pending)
+        number = 1
+        while (file := f"{job.id}.{label(job.file).split('+')[0]}+{number}.yaml") in taken:
+            number += 1
+        return file
+
+    def _withdrawn(self, job: Job, reason: str) -> Ended:
+        return Ended(id=job.id, attempt=job.attempt, status=Status.CANCELLED, reason=reason, day=self._today(),
+                     at=self._now())
+
+    def put_back(self, event: Returned, was: str) -> None:
+        """After `returned` is committed: out of the claim directory, back to pending/ under its unused name."""
+        if not event.in_running:
+            self._move_claimed(self._claims(was), self.spool.dropped(event.file))
+
+    # ---- 3: assigned.json
+
+    def assign(self, nodes: Iterable[str], addressed: dict[str, tuple[tuple[int, int], int]] | None = None) -> None:
+        """Write assigned.json of these nodes where it is not what was written last.
+
+        addressed: what each node says that it read last, (version, incarnation); where that is not what was written
+        last, the file itself is looked at, since a deposed head may have overwritten it.
+        """
+        for name in sorted(set(nodes)):
+            if name not in self.state.nodes:
+                continue
+            wanted = self.desired(name)
+            last = self.wrote.get(name)
+            if last and (last.attempts, last.incarnation) == (wanted.attempts, wanted.incarnation) \
+                    and self._stands(name, last, (addressed or {}).get(name)):
+                continue
+            self.seq += 1
+            wanted = self.desired(name)
+            self.disk.publish(self.spool.assigned(name), encode(wanted), 0o600)
+            self.wrote[name] = wanted
+
+    def _stands(self, node: str, last: Assigned, read: tuple[tuple[int, int], int] | None) -> bool:
+        if read is None or read == (last.version, last.incarnation):
+            return True
+        return self.disk.read(self.spool.assigned(node)) == encode(last)
+
+    def desired(self, name: str) -> Assigned:
+        """What a node shall do, by the state: every attempt that holds anything of it."""
+        node = self.state.nodes[name]
+        attempts = {key: self._assignment(key, name) for key in sorted(node.shares)}
+        return Assigned(format=FORMAT, cluster=self.settings.name, version=(self.epoch.number, self.seq),
+                        incarnation=node.incarnation, attempts=attempts)
+
+    def _assignment(self, key: str, node: str) -> Assignment:
+        ident, attempt = parse_attempt_key(key)
+        job = self.state.jobs.get(ident)
+        if job is None or job.attempt != attempt or not job.allocations:
+            return Assignment(id=ident, attempt=attempt, want="stop", file="", digest="", name="", user="", uid=0,
+                              rank=0, nodes=[node], addresses=[], gpus=[], milli=0, cpus_milli=0, memory_mb=0)
+        rank = next(r for r, a in enumerate(job.allocations) if a.node == node)
+        mine = job.allocations[rank]
+        nodes = [a.node for a in job.allocations]
+        return Assignment(
+            id=ident, attempt=attempt, want="run" if job.stop is None else "stop", file=job.file, digest=job.digest,
+            name=job.name, user=job.user, uid=job.uid, rank=rank, nodes=nodes,
+            addresses=[self.state.nodes[n].address if n in self.state.nodes else "" for n in nodes],
+            gpus=sorted(mine.gpus, key=self._index(node)), milli=_most(job), cpus_milli=mine.cpus_milli,
+            memory_mb=mine.memory_mb, go=job.go, restartable=job.task.restartable, task_id=self._task_id(job))
+
+    def _index(self, node: str):  # type: ignore[no-untyped-def]
+        order = {slot.gpu.uuid: slot.gpu.index for slot in self.state.nodes[node].gpus}
+        return lambda uuid: order.get(uuid, 0)
+
+    def _task_id(self, job: Job) -> str:
+        """sky-<Y-m-d-H-M-S-us>_<cluster>_<jobid>, as SkyPilot writes it; the time is that of acceptance."""
+        import datetime
+
+        stamp = datetime.datetime.fromtimestamp(job.accepted, datetime.UTC).strftime("%Y-%m-%d-%H-%M-%S-%f")
+        return f"sky-{stamp}_{self.settings.name}_{job.id}"
+
+    # ---- 4: ended jobs
+
+    def finish(self, jobs: list[Job]) -> None:
+        """Record how jobs ended, then move their files to done/."""
+        by_day: dict[str, list[Job]] = {}
+        for job in jobs:
+            by_day.setdefault(job.day, []).append(job)
+        for day, ended in by_day.items():
+            self._make_day(day)
+            self.disk.add_lines(self.spool.outcomes(day, self.epoch.number), b"".join(encode(job) for job in ended))
+        for job in jobs:
+            self.disk.move(self.spool.started(job.file), self.spool.ended(job.day, job.file, job.status))
+
+    def clear_waiting(self, job: Job) -> str | None:
+        """The file of a job that ended while it waited: to done/. A file that is not what was accepted is new:
+        its name in the claim directory is returned."""
+        claimed = self._claims(job.file)
+        if not self._take(self.spool.dropped(job.file), claimed, job):
+            return None
+        if job.digest and not self._is_as_accepted(claimed, job) and not job.problem:
+            return job.file
+        self._make_day(job.day)
+        self._move_claimed(claimed, self.spool.ended(job.day, job.file, job.status))
+        return None
+
+    def _make_day(self, day: str) -> None:
+        if day not in self.days:
+            self.disk.make_dir(self.spool.day(day))
+            self.days.add(day)
+
+    def _now(self) -> float:
+        import time
+
+        return time.time()
+
+    def _today(self) -> str:
+        import time
+
+        return time.strftime("%Y-%m-%d", time.gmtime())
+
+
+def _most(job: Job) -> int:
+    """Thousandths of GPUs for each node, as the alternative that was granted asks for."""
+    return max((sum(a.gpus.values()) for a in job.allocations), default=0)

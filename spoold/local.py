@@ -1,0 +1,43 @@
+"""What a daemon keeps on its own host, never on the spool: where that is, and which boot of the host this is."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from spool_layout.errors import SpoolError
+
+
+def boot_id() -> str:
+    """What tells this boot of the host from any other."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def state_base(given: str | None = None) -> str:
+    """The directory for local state: `given`, else /var/lib/skyspool for root, /var/tmp/skyspool-UID for others.
+
+    /var/tmp outlives a reboot. It is everybody's, so ours in it has to be ours: made by us, closed to others, no link.
+    """
+    if given:
+        base = os.path.abspath(given)
+    elif os.getuid() == 0:
+        base = "/var/lib/skyspool"
+    else:
+        base = f"/var/tmp/skyspool-{os.getuid()}"
+    os.makedirs(os.path.dirname(base), exist_ok=True)
+    try:
+        os.mkdir(base, 0o700)
+    except FileExistsError:
+        pass
+    info = os.lstat(base)
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o022:
+        raise SpoolError(f"{base} is not a directory that only we may write to", "remove it, or name another: --state DIR")
+    return base
+
+
+def state_dir(spool_id: str, given: str | None = None) -> str:
+    """The directory for one spool in it."""
+    path = os.path.join(state_base(given), spool_id)
+    os.makedirs(path, 0o700, exist_ok=True)
+    return path

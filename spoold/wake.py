@@ -1,0 +1,97 @@
+"""Sleeping until something may have changed.
+
+A wake-up is only a hint to look; what a listing or a file says is the truth, and whoever sleeps here looks again
+after a while anyway. On a file system that tells of changes the hints come from watchdog's inotify layer. Its
+observers are not used: they hold back everything behind an unmatched "moved from" for half a second, and a head
+moves files out of pending/ all the time; the polling observer stops for good when its directory is briefly gone.
+Elsewhere (NFS tells a host only of its own changes) the sleeper just gets short time limits.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from typing import Final
+
+from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEvent, InotifyFD, Mask, WatchDescriptor
+
+# A file is there, whole or linked or moved in, or is gone. Moves out are left out: a head makes them itself.
+ARRIVALS: Final = Mask(InotifyConstants.IN_CLOSE_WRITE | InotifyConstants.IN_MOVED_TO | InotifyConstants.IN_CREATE
+                       | InotifyConstants.IN_DELETE)
+
+
+class Waker:
+    """One sleeper and all that may wake it. Not for several threads, save `ring`."""
+
+    def __init__(self, native: bool) -> None:
+        """native: whether the watched file system tells of changes made by others."""
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._read, select.POLLIN)
+        self._inotify: InotifyFD | None = None
+        self._watched: set[str] = set()
+        self.native = native
+
+    def watch(self, directory: str, mask: Mask = ARRIVALS) -> None:
+        """Wake when something arrives in a directory. Where that cannot be had, `native` becomes False."""
+        if not self.native or directory in self._watched:
+            return
+        try:
+            if self._inotify is None:
+                self._inotify = InotifyFD()
+                self._inotify.start()
+            self._inotify.add_callback(os.fsencode(directory), mask, self, CallbackId(id(self)))
+        except OSError:      # out of watches or instances (fs.inotify.*): look often instead
+            self.native = False
+            return
+        self._watched.add(directory)
+
+    def listen(self, descriptor: int) -> None:
+        """Wake when a descriptor (a FIFO, opened non-blocking) can be read; what is in it is read and dropped."""
+        self._poll.register(descriptor, select.POLLIN)
+
+    def ring(self) -> None:
+        """Wake the sleeper, from any thread or signal handler."""
+        try:
+            os.write(self._write, b"!")
+        except BlockingIOError:
+            pass      # the pipe is full of wake-ups already
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep at most so long. True: something may have changed."""
+        ready = self._poll.poll(max(0, int(seconds * 1000 + 0.999)))
+        for descriptor, _ in ready:
+            _drain(descriptor)
+        return bool(ready)
+
+    def close(self) -> None:
+        """Give back watches, thread and descriptors."""
+        if self._inotify is not None:
+            self._inotify.stop()
+            self._inotify.join(5)
+        os.close(self._read)
+        os.close(self._write)
+
+    # ---- watchdog's WatchCallback
+
+    def on_event(self, event: InotifyEvent) -> None:
+        """Something arrived. Private files (dots) wake nobody."""
+        if not event.name.startswith(b"."):
+            self.ring()
+
+    def on_watch_deleted(self, wd: WatchDescriptor) -> None:
+        """A watched directory is gone, or its file system: whoever sleeps finds out by looking."""
+        self._watched.clear()
+        self.ring()
+
+    def on_queue_overflow(self) -> None:
+        """Wake-ups were lost: look."""
+        self.ring()
+
+
+def _drain(descriptor: int) -> None:
+    try:
+        while len(os.read(descriptor, 4096)) == 4096:
+            pass
+    except BlockingIOError:
+        pass

@@ -110,8 +110,9 @@ class HeadLock:
 
     def acquire(self, timeout: float) -> bool:
         """Whether it is ours within `timeout` seconds."""
-        if self.held:
-            return not self.lost
+        if self.held and not self.lost:
+            return True
+        self.release()
         try:
             self._lock.acquire_write(timeout)
         except self._timeout:

@@ -135,6 +135,8 @@ class Head:
             idle = now - quiet_since >= IDLE_BEFORE_LEDGER
             if term.keeper.is_due(idle):
                 term.keeper.write()
+            if idle and term.pruner.step(time.time()):
+                term.again = 0.0
             self.waker.wait(self.pause(term, idle, now))
         if term.keeper.is_due(True):
             term.keeper.write()
@@ -205,6 +207,7 @@ class Head:
                 time.sleep(term.again)
         if term.keeper.is_due(True):
             term.keeper.write()
+        term.pruner.step(time.time())
         self.remember()
         return 0
 

@@ -75,9 +75,9 @@ class Recovery:
         return self._place_known(path, job, seen)
 
     def _by_id(self, name: str) -> Job | None:
+        """The job whose waiting file was claimed. It may be called otherwise by now: `returned` names it anew."""
         ident = id_of(name)
-        job = self.state.find(ident) if ident is not None else None
-        return job if job and job.file == name else None
+        return self.state.find(ident) if ident is not None else None
 
     def _by_content(self, seen: Seen) -> Job | None:
         """The accepted job of which this is the file, not yet put in its place."""
@@ -97,7 +97,9 @@ class Recovery:
         return {entry.name for entry in self.disk.list(folder)}
 
     def _place_known(self, path: str, job: Job, seen: Seen) -> AnyEvent | None:
-        if waits_in_pending(job):
+        if waits_in_pending(job) and job.file in self._names(self.spool.pending):
+            self._adopt(path, NEW, job.file)
+        elif waits_in_pending(job):
             self.disk.move(path, self.spool.dropped(job.file))
         elif not job.live:
             self.disk.make_dir(self.spool.day(job.day))

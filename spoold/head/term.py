@@ -37,6 +37,7 @@ from spoold.core.model import Change, Look, NewFile, Policy, Report, Request
 from spoold.head.intake import NEW, REQUEST, Intake, Left, Ready, claim_name, summary, user_name
 from spoold.head.keeping import Keeper
 from spoold.head.project import Projector
+from spoold.head.prune import Pruner
 from spoold.head.recover import Recovery
 
 log = logging.getLogger("spoold.head")
@@ -58,9 +59,11 @@ class Term:
         self.projector = Projector(spool, disk, settings, epoch, self.state)
         self.keeper = Keeper(spool, disk, settings, epoch, self.state)
         self.keeper.note(1)
+        self.pruner = Pruner(spool, disk, settings, lambda ident: ident in self.state.jobs)
         self.policy = Policy(uid=os.getuid(), unsatisfiable_after=settings.unsatisfiable_after)
         self.claimed: dict[str, Ready | None] = {}         # in our claim directory, to be read and committed
         self.baseline: dict[int, tuple[int, int]] = {}     # waiting job -> (inode, change time) of what was accepted
+        self.missing: dict[str, float] = {}                # waiting file -> since when it is in no listing
         self.again: float | None = None                    # seconds until something may be complete
         self.turn = 0
         self.recover()
@@ -152,11 +155,22 @@ class Term:
     def _deleted(self, listed: set[str]) -> list[Change]:
         """Waiting files in none of the listings of pending/, our claim directory and running/, in this order."""
         missing = self.state.waiting.keys() - listed
+        if missing or self.missing:
+            missing = self._missing_for_long(missing)
         if not missing:
             return []
         missing = missing - {e.name for e in self.disk.list(self.epoch.claims)}
         missing = missing - {e.name for e in self.disk.list(self.spool.running)}
         return [Change(self.state.waiting[name], deleted=True) for name in sorted(missing)]
+
+    def _missing_for_long(self, missing: set[str]) -> set[str]:
+        """Those that have been missing for the settle time: an editor may put a file anew where it took it away."""
+        now = time.monotonic()
+        self.missing = {name: self.missing.get(name, now) for name in missing}
+        gone = {name for name, since in self.missing.items() if now - since >= self.settings.settle}
+        if len(gone) < len(missing):
+            self._look_again(self.settings.settle)
+        return gone
 
     def _turn(self, pending: list[Entry], listed: set[str]) -> list[Entry]:
         """A bounded number of waiting files, in turn: in-place edits leave the inode as it is."""

@@ -1,0 +1,195 @@
+"""Epochs, seals, generations: what a taking-over head and a client believe, whatever was left on disk."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from spool_layout import history, leadership
+from spool_layout.errors import Damaged, Deposed
+from spool_layout.leadership import Epoch
+from spool_layout.paths import Spool
+from spool_layout.records import Accepted, Leader, Sealed, Task, encode_event
+from spool_layout.replay import ImpossibleEvent, State
+from spool_layout.settings import Settings
+from spool_layout.storage import Disk
+from spoold.head.keeping import Keeper
+
+SETTINGS = Settings(format=1, id="0" * 16, name="test")
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    made = Spool(tmp_path / "spool")
+    for directory in made.directories:
+        os.makedirs(directory, exist_ok=True)
+    return made
+
+
+def accepted(ident: int) -> Accepted:
+    return Accepted(id=ident, name="x", file=f"{ident}.x.yaml", drop="x.yaml", uid=0, user="u", inode=ident,
+                    digest="d", task=Task(), submitted=1.0, at=2.0)
+
+
+def lead(spool: Spool) -> tuple[Epoch, State]:
+    epoch = leadership.take(spool, Disk())
+    assert epoch is not None
+    return epoch, leadership.seal(epoch, Leader("host", 1, 1.0), time.time()).state
+
+
+def present(spool: Spool) -> list[int]:
+    return list(history.read_present(spool, Disk()).state.jobs)
+
+
+def test_an_empty_spool_is_readable(spool: Spool) -> None:
+    assert present(spool) == []
+
+
+def test_a_new_head_goes_on_where_the_last_one_ended(spool: Spool) -> None:
+    lead(spool)[0].append([accepted(1), accepted(2)])
+    assert list(lead(spool)[1].jobs) == [1, 2] == present(spool)
+
+
+def test_what_a_deposed_head_appends_never_happened(spool: Spool) -> None:
+    old, _ = lead(spool)
+    old.append([accepted(1)])
+    new, _ = lead(spool)
+    with pytest.raises(Deposed):
+        old.append([accepted(2)])
+    assert present(spool) == [1]
+    new.append([accepted(2)])
+    assert list(lead(spool)[1].jobs) == [1, 2]
+    with pytest.raises(Deposed):
+        old.append([accepted(3)])
+
+
+def test_a_torn_record_is_sealed_off(spool: Spool) -> None:
+    epoch, _ = lead(spool)
+    epoch.append([accepted(1)])
+    with open(epoch.file, "ab") as file:
+        file.write(encode_event(accepted(2))[:-3])
+    assert present(spool) == [1]
+    newer, _ = lead(spool)
+    newer.append([accepted(2)])
+    with open(epoch.file, "ab") as file:
+        file.write(b"abc\n" + encode_event(accepted(7)))
+    assert list(lead(spool)[1].jobs) == [1, 2] == present(spool)
+
+
+def test_an_epoch_that_was_claimed_and_never_sealed_holds_nothing(spool: Spool) -> None:
+    lead(spool)[0].append([accepted(1)])
+    dead = leadership.take(spool, Disk())
+    assert dead is not None
+    found = history.read_present(spool, Disk())
+    assert found.taking_over
+    epoch, state = lead(spool)
+    assert (epoch.number, list(state.jobs)) == (3, [1])
+    with pytest.raises(Deposed):
+        leadership.seal(dead, Leader(), 1.0)
+    assert list(lead(spool)[1].jobs) == [1]
+
+
+def test_a_failed_append_ends_the_term(spool: Spool) -> None:
+    epoch, _ = lead(spool)
+    epoch.append([accepted(1)])
+    os.truncate(epoch.file, 10)
+    with pytest.raises(OSError, match="expected"):
+        epoch.append([accepted(2)])
+    with pytest.raises(Deposed):
+        epoch.append([accepted(2)])
+
+
+def keeper(spool: Spool, epoch: Epoch, state: State) -> Keeper:
+    return Keeper(spool, Disk(), SETTINGS, epoch, state)
+
+
+def commit(epoch: Epoch, state: State, ident: int) -> None:
+    state.apply(accepted(ident))
+    epoch.append([accepted(ident)])
+
+
+def test_a_generation_replaces_the_events_before_it(spool: Spool) -> None:
+    lead(spool)[0].append([accepted(1)])
+    epoch, state = lead(spool)
+    keep = keeper(spool, epoch, state)
+    for ident in (2, 3):
+        commit(epoch, state, ident)
+        keep.write()
+    commit(epoch, state, 4)
+    assert history.epochs(spool, Disk()) == [2]
+    assert os.listdir(spool.generations) == ["2.2.json"]
+    assert present(spool) == [1, 2, 3, 4] == list(lead(spool)[1].jobs)
+
+
+@pytest.mark.parametrize("cut", ["generation", "vouched", "ledger"])
+def test_a_generation_cut_anywhere(spool: Spool, cut: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lead(spool)[0].append([accepted(1)])
+    epoch, state = lead(spool)
+    keep = keeper(spool, epoch, state)
+    commit(epoch, state, 2)
+    steps = {"generation": (keep.epoch, "append"), "vouched": (keep.disk, "publish"), "ledger": (keep, "_pack")}
+    target, method = steps[cut]
+    real = getattr(target, method)
+
+    def killed(*args: object, **more: object) -> object:
+        if cut == "vouched" and args[0] != spool.ledger:
+            return real(*args, **more)
+        raise InterruptedError
+
+    monkeypatch.setattr(target, method, killed)
+    with pytest.raises(InterruptedError):
+        keep.write()
+    monkeypatch.undo()
+    assert present(spool) == [1, 2] == list(lead(spool)[1].jobs)
+
+
+def test_a_deposed_head_that_overwrites_the_ledger_fools_nobody(spool: Spool) -> None:
+    old, state = lead(spool)
+    commit(old, state, 1)
+    keeper(spool, old, state).write()
+    stale = Path(spool.ledger).read_bytes()
+    new, state = lead(spool)
+    commit(new, state, 2)
+    keeper(spool, new, state).write()
+    Path(spool.ledger).write_bytes(stale)
+    assert present(spool) == [1, 2] == list(lead(spool)[1].jobs)
+
+
+def test_damage_that_counts_is_told_not_skipped(spool: Spool) -> None:
+    epoch, _ = lead(spool)
+    epoch.append([accepted(1)])
+    lead(spool)
+    data = bytearray(Path(epoch.file).read_bytes())
+    data[-30] ^= 1
+    Path(epoch.file).write_bytes(data)
+    with pytest.raises(Damaged, match="a record that counts is damaged"):
+        lead(spool)
+
+
+def test_a_generation_that_is_not_what_was_vouched_for_is_told(spool: Spool) -> None:
+    epoch, state = lead(spool)
+    commit(epoch, state, 1)
+    keeper(spool, epoch, state).write()
+    path = Path(spool.generation(1, 1))
+    path.write_bytes(path.read_bytes().replace(b'"next_id":2', b'"next_id":1'))
+    with pytest.raises(Damaged, match="vouches"):
+        lead(spool)
+
+
+def test_the_seal_says_what_counts_of_every_epoch(spool: Spool) -> None:
+    lead(spool)
+    leadership.take(spool, Disk())
+    epoch, _ = lead(spool)
+    (first,), _ = history.decode_events(Path(epoch.file).read_bytes())
+    assert isinstance(first, Sealed)
+    assert first.seals == {1: os.path.getsize(spool.events_of(1)), 2: 0}
+
+
+def test_impossible_events_tell_the_story() -> None:
+    state = State()
+    state.apply(accepted(1))
+    with pytest.raises(ImpossibleEvent, match="1.x.yaml"):
+        state.apply(accepted(1))

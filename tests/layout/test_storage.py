@@ -1,0 +1,142 @@
+"""The port to the disk, on a real directory: the same suite is meant for every backend."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from spool_layout.storage import Disk, NotRegular
+
+
+class LostReply(Disk):
+    """NFS after a lost reply: the call was done, its repetition says that it could not be."""
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+def test_publish_replaces_whole_and_sets_the_mode_whatever_the_umask(disk: Disk, tmp_path: Path) -> None:
+    old = os.umask(0o077)
+    try:
+        disk.publish(str(tmp_path / "x"), b"one", 0o644)
+        disk.publish(str(tmp_path / "x"), b"two", 0o640)
+    finally:
+        os.umask(old)
+    assert disk.read(str(tmp_path / "x")) == b"two"
+    assert stat.S_IMODE(os.stat(tmp_path / "x").st_mode) == 0o640
+    assert names(tmp_path) == ["x"]
+
+
+def test_publish_new_never_replaces(disk: Disk, tmp_path: Path) -> None:
+    assert disk.publish_new(str(tmp_path / "x"), b"one")
+    assert not disk.publish_new(str(tmp_path / "x"), b"two")
+    assert disk.read(str(tmp_path / "x")) == b"one"
+    assert names(tmp_path) == ["x"]
+
+
+def test_publish_new_believes_the_link_count_not_the_error(disk: Disk, tmp_path: Path,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.link
+
+    def done_but_denied(*args: object, **more: object) -> None:
+        real(*args, **more)  # type: ignore[arg-type]
+        raise FileExistsError(errno.EEXIST, "a repeated call")
+
+    monkeypatch.setattr("spool_layout.storage.os.link", done_but_denied)
+    assert disk.publish_new(str(tmp_path / "x"), b"one")
+    assert not disk.publish_new(str(tmp_path / "x"), b"two")
+
+
+def test_move_believes_the_inode_not_the_error(disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_text("x")
+    inode = os.stat(tmp_path / "a").st_ino
+    real = os.rename
+
+    def done_but_denied(source: str, target: str) -> None:
+        real(source, target)
+        raise FileNotFoundError(errno.ENOENT, "a repeated call")
+
+    monkeypatch.setattr("spool_layout.storage.os.rename", done_but_denied)
+    assert disk.move(str(tmp_path / "a"), str(tmp_path / "b"), inode)
+    monkeypatch.undo()
+    assert not disk.move(str(tmp_path / "a"), str(tmp_path / "b"), inode + 1)
+
+
+def test_append_writes_only_where_its_own_bytes_end(disk: Disk, tmp_path: Path) -> None:
+    path = str(tmp_path / "x")
+    disk.publish(path, b"")
+    disk.append(path, b"one\n", 0)
+    disk.append(path, b"two\n", 4)
+    with pytest.raises(OSError, match="expected 4"):
+        disk.append(path, b"three\n", 4)
+    assert disk.read(path) == b"one\ntwo\n"
+
+
+def test_inspect_reads_regular_files_only_and_never_waits(disk: Disk, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    os.symlink("/etc/passwd", tmp_path / "link")
+    os.mkdir(tmp_path / "folder")
+    for name in ("fifo", "link", "folder"):
+        with pytest.raises(NotRegular):
+            disk.inspect(str(tmp_path / name), 100)
+    with pytest.raises(NotRegular):
+        disk.inspect("/dev/null", 100)
+    with pytest.raises(FileNotFoundError):
+        disk.inspect(str(tmp_path / "none"), 100)
+
+
+def test_inspect_tells_what_the_file_system_says(disk: Disk, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"0123456789")
+    os.link(tmp_path / "x", tmp_path / "y")
+    seen = disk.inspect(str(tmp_path / "x"), 4)
+    assert (seen.data, seen.size, seen.links, seen.uid) == (b"01234", 10, 2, os.getuid())
+    assert seen.inode == os.stat(tmp_path / "x").st_ino
+
+
+def test_a_file_open_for_writing_is_held(disk: Disk, tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    with path.open("w"):
+        assert disk.is_held_for_writing(str(path))
+    assert not disk.is_held_for_writing(str(path))
+
+
+def test_listing_tells_inodes_and_dot_files(disk: Disk, tmp_path: Path) -> None:
+    (tmp_path / ".x").write_text("")
+    assert [(e.name, e.inode) for e in disk.list(str(tmp_path))] == [(".x", os.stat(tmp_path / ".x").st_ino)]
+    with pytest.raises(FileNotFoundError):
+        disk.list(str(tmp_path / "none"))
+
+
+def test_directories(disk: Disk, tmp_path: Path) -> None:
+    path = str(tmp_path / "d")
+    assert disk.make_dir(path, 0o700) and not disk.make_dir(path)
+    (tmp_path / "d" / "x").write_text("")
+    assert not disk.remove_dir(path)
+    disk.remove(f"{path}/x")
+    disk.remove(f"{path}/x")
+    assert disk.remove_dir(path) and disk.remove_dir(path)
+
+
+def test_a_failed_write_leaves_nothing_behind(disk: Disk, tmp_path: Path) -> None:
+    target = tmp_path / "there"
+    target.mkdir()
+    (target / "x").write_text("")
+    with pytest.raises(OSError):
+        disk.publish(str(target), b"data")
+    assert names(tmp_path) == ["there"]
+
+
+def test_touch_tells_the_servers_time(disk: Disk, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("")
+    os.utime(tmp_path / "x", (0, 0))
+    assert disk.touch(str(tmp_path / "x")) == os.stat(tmp_path / "x").st_mtime_ns / 1e9 > 1e9

@@ -160,6 +160,7 @@ def test_a_drop_just_after_another_was_claimed_wakes_the_head_at_once(one_node: 
 
 def test_two_heads_one_leads(cluster: Cluster) -> None:
     cluster.head("head1").head("head2").node("n1", "H100:1").ready()
+    cluster.eventually(lambda: len(os.listdir(cluster.spool.heads)) == 2)
     roles = [Path(cluster.spool.heads, name).read_text() for name in os.listdir(cluster.spool.heads)]
     assert sorted('"role":"leading"' in role for role in roles) == [False, True]
     leading = next(r for r in roles if '"role":"leading"' in r)

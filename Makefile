@@ -1,0 +1,73 @@
+# The one door for development; CI goes through the same targets. GNU make.
+#
+# Two environments share .venv: `demo` needs Python and pip only and installs what the program needs at run time;
+# everything else adds the tools. Both are made again when pyproject.toml changes.
+
+PYTHON ?= python3
+WORKERS ?= 2
+ARGS ?=
+
+MAKEFLAGS += --no-print-directory
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
+# Tests differ a lot in length: a worker that has nothing left takes half of what the other one still has.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test lint model demo wheel man clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: .venv/.dev  ## make or renew .venv, with the tools for development
+
+test: .venv/.dev  ## run the tests (ARGS="-k words" chooses)
+	$(PYTEST) $(ARGS)
+
+lint: .venv/.dev  ## ruff, mypy, import-linter; mandoc and shellcheck where they are installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	@if command -v mandoc >/dev/null; then set -x; mandoc -T lint -W warning man/*.[1-8]; \
+	else echo "mandoc is not installed: the man pages are NOT checked"; fi
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck $(SHELL_FILES); \
+	else echo "shellcheck is not installed: the shell scripts are NOT checked"; fi
+
+SHELL_FILES = $(shell grep -rlIE -m1 '^\#!(/usr)?/bin/(env )?(ba|da)?sh( |$$)' .ci contrib tests)
+
+model: .venv/.dev  ## search the protocol's model to the last state (7 minutes, 2 GB)
+	$(PYTEST) -m "" tests/model $(ARGS)
+
+demo: .venv/.run  ## play the example jobs live on four simulated GPUs
+	@$(BIN)/python -m skyspool demo $(ARGS)
+
+wheel: .venv/.dev  ## build dist/*.whl
+	@rm -rf dist
+	$(BIN)/python -m build --wheel --outdir dist
+
+man:  ## print the man pages
+	@for page in man/*.[1-8]; do \
+		if command -v mandoc >/dev/null; then mandoc -T utf8 "$$page"; else MANPAGER=cat man -l "$$page"; fi; \
+	done
+
+clean:  ## remove .venv and all that was built
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than Python 3.11; name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Making .venv ..."
+	@$(PYTHON) -m venv --clear .venv || { echo "hint: on Debian, apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
+
+.venv/.run: pyproject.toml | .venv/.python
+	@echo "Installing what skyspool needs into .venv ..."
+	@$(PIP_INSTALL) --editable .
+	@touch $@
+
+.venv/.dev: pyproject.toml | .venv/.python
+	@echo "Installing skyspool and its tools into .venv ..."
+	@$(PIP_INSTALL) --editable '.[dev]'
+	@touch .venv/.run $@

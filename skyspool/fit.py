@@ -1,0 +1,54 @@
+"""Whether the known nodes could ever serve a task, and what to say where they could not. Pure.
+
+This is the client's courtesy at submission: what the head decides is its own. Nodes that are down count, since they
+come back; a node whose name was refused does not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from skyspool.listing import demanded, number
+from spool_layout.records import WHOLE, Demand, Node
+
+
+def could_ever(demands: Sequence[Demand], num_nodes: int, nodes: Iterable[Node]) -> bool:
+    """Whether so many nodes, all of them idle, could each serve one of the alternatives."""
+    there = [node for node in nodes if node.state != "refused"]
+    return any(sum(serves(node, demand) for node in there) >= num_nodes for demand in demands)
+
+
+def serves(node: Node, demand: Demand) -> bool:
+    """Whether the node, idle, has what one rank asks for."""
+    name = demand.accelerator.lower()
+    count = sum(slot.present and slot.gpu.name.lower() == name for slot in node.gpus)
+    return count * WHOLE >= demand.milli and demand.cpus_milli <= node.cpus_milli and demand.memory_mb <= node.memory_mb
+
+
+def asked(demands: Sequence[Demand], num_nodes: int) -> str:
+    """`2x[H100:4]`, with CPUs and memory where they were asked for."""
+    return f"{num_nodes}x[{' or '.join(dict.fromkeys(in_full(d) for d in demands))}]"
+
+
+def in_full(demand: Demand) -> str:
+    """One alternative, with the CPUs and memory it names."""
+    words = [demanded(demand)]
+    if demand.milli and demand.cpus_milli != Demand().cpus_milli:
+        words.append(f"{number(demand.cpus_milli)} CPUs")
+    if demand.memory_mb:
+        words.append(f"{demand.memory_mb / 1024:g} GiB")
+    return ", ".join(words)
+
+
+def existing(nodes: Iterable[Node]) -> str:
+    """What there is: `2 nodes with H100:8, 64 CPUs, 512 GiB; 1 node with no GPU, 8 CPUs, 16 GiB`."""
+    kinds = Counter(described(node) for node in nodes if node.state != "refused")
+    return "; ".join(f"{count} node{'s' if count > 1 else ''} with {kind}" for kind, count in sorted(kinds.items()))
+
+
+def described(node: Node) -> str:
+    """What one node has."""
+    gpus = Counter(slot.gpu.name for slot in node.gpus if slot.present)
+    names = [f"{name}:{count}" for name, count in sorted(gpus.items())] or ["no GPU"]
+    return ", ".join([*names, f"{number(node.cpus_milli)} CPUs", f"{node.memory_mb // 1024} GiB"])

@@ -1,0 +1,145 @@
+"""From words to jobs. Every verb takes an ID, a handle (LABEL@TOKEN) or a name where it takes a job.
+
+An ID is digits. A handle is what `exec` printed when the ID was not known yet. A name means the newest job that has
+it. Ended jobs that the ledger forgot are looked for in done/.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from skyspool import past
+from skyspool.clusters import Cluster
+from spool_layout.errors import SpoolError
+from spool_layout.paths import Spool, id_of, is_digits, is_handle, is_passing, is_task_file, label, without_ending
+from spool_layout.records import Job
+from spool_layout.replay import State
+from spool_layout.states import EXIT_NOT_FOUND, Status
+from spool_layout.storage import Disk, Entry
+
+LOOKED_AT = 200  # files in pending/ of which a listing tells owner and time; of more it tells the number
+
+
+class NoSuchJob(SpoolError):
+    """No job is called so."""
+
+    exit_code = EXIT_NOT_FOUND
+    fault = "user"
+
+
+class Waiting(NamedTuple):
+    """A file in pending/ that no head has accepted yet."""
+
+    file: str
+    inode: int
+    uid: int
+    changed: float
+
+    @property
+    def handle(self) -> str:
+        """What the file can be called: its name without the ending."""
+        return without_ending(self.file)
+
+    @property
+    def name(self) -> str:
+        """What a listing shows as its name."""
+        return label(self.file)
+
+
+def me() -> int:
+    """Who asks: files and jobs are theirs whose user ID they carry."""
+    return os.getuid()
+
+
+def find(cluster: Cluster, disk: Disk, state: State, word: str) -> Job:
+    """The job that a word means. NoSuchJob."""
+    job = in_state(state, word) or in_past(cluster.spool, disk, word)
+    if job is None:
+        raise missing(cluster, state, word)
+    return job
+
+
+def in_state(state: State, word: str) -> Job | None:
+    """The live or lately ended job that a word means."""
+    if is_digits(word):
+        return state.find(int(word))
+    known = list(reversed(state.known()))
+    dropped = [job for job in known if is_handle(word) and without_ending(job.drop) == word]
+    return next(iter(dropped or [job for job in known if job.name == word]), None)
+
+
+def in_past(spool: Spool, disk: Disk, word: str) -> Job | None:
+    """The job that a word means, of those that the ledger forgot."""
+    if is_digits(word):
+        return past.find(spool, disk, int(word))
+    if is_handle(word):
+        return past.find_drop(spool, disk, f"{word}.yaml")
+    return past.find_name(spool, disk, word)
+
+
+def missing(cluster: Cluster, state: State, word: str) -> NoSuchJob:
+    """No such job: what is there instead."""
+    newest = state.next_id - 1
+    if is_digits(word):
+        told = f"the newest has ID {newest}" if newest else "there is none yet"
+        return NoSuchJob(f"no job {word} on {cluster.name}: {told}", f"skyspool queue {cluster.name}")
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, {job.name for job in state.known()}, 1)
+    told = f"; did you mean {near[0]!r}?" if near else ""
+    return NoSuchJob(
+        f"no job on {cluster.name} has the ID, handle or name {word!r}{told}", f"skyspool queue {cluster.name}"
+    )
+
+
+def latest(cluster: Cluster, state: State) -> Job:
+    """The job with the largest ID, whoever's. NoSuchJob."""
+    known = state.known()
+    if not known:
+        raise NoSuchJob(f"there is no job on {cluster.name} yet", "skyspool exec task.yaml")
+    return known[-1]
+
+
+def latest_running(state: State, uid: int) -> Job | None:
+    """This user's newest job that runs."""
+    mine = [job for job in state.jobs.values() if job.uid == uid and job.status is Status.RUNNING]
+    return mine[-1] if mine else None
+
+
+# ---- what was dropped and has no ID yet
+
+
+def unaccepted(spool: Spool, listed: list[Entry], state: State) -> list[Entry]:
+    """Of a listing of pending/, made before the state was read: the files that are no accepted job's."""
+    taken = {(job.drop, job.inode) for job in state.jobs.values()}
+    return [
+        entry
+        for entry in listed
+        if not is_passing(entry.name) and is_task_file(entry.name) and not _is_known(entry, state, taken)
+    ]
+
+
+def _is_known(entry: Entry, state: State, taken: set[tuple[str, int]]) -> bool:
+    if entry.name in state.waiting or (entry.name, entry.inode) in taken:
+        return True
+    ident = id_of(entry.name)
+    return ident is not None and (job := state.find(ident)) is not None and job.file == entry.name
+
+
+def waiting(spool: Spool, disk: Disk, entries: list[Entry]) -> list[Waiting]:
+    """Who dropped these files, and when; files that are gone meanwhile are left out."""
+    found = []
+    for entry in entries:
+        seen = disk.stat(spool.dropped(entry.name))
+        if seen is not None:
+            found.append(Waiting(entry.name, seen.st_ino, seen.st_uid, seen.st_ctime))
+    return sorted(found, key=lambda w: (w.changed, w.file))
+
+
+def pending_files(spool: Spool, disk: Disk) -> list[Entry]:
+    """What stands in pending/; nothing where it may not be listed."""
+    try:
+        return disk.list(spool.pending)
+    except OSError:
+        return []

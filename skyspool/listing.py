@@ -1,0 +1,237 @@
+"""Jobs as `queue` shows them: rows of the table, records of `-o json`. Pure: time and user are passed in.
+
+A record has SkyPilot's keys (sky.queue: job_id, job_name, username, user_hash, submitted_at, start_at, end_at,
+resources, status, log_path, metadata, links; times in seconds since 1970) and ours: what the job runs on, its exit
+codes, the reason of its state, its handle, and the times in ISO 8601. Keys are only ever added.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from skyspool.ages import ago, duration, iso, shorter
+from skyspool.jobs import Waiting
+from skyspool.tables import Table, cut
+from spool_layout.paths import Spool, without_ending
+from spool_layout.records import WHOLE, Demand, Gpu, Job, Rejection
+from spool_layout.replay import State
+from spool_layout.states import Status
+
+HEADINGS = ("ID", "NAME", "USER", "SUBMITTED", "STARTED", "DURATION", "RESOURCES", "STATUS", "LOG")
+DEFAULT_CPUS = 500  # thousandths, of a job that names none; SkyPilot shows it as 1+
+DAY = 86400.0
+
+
+class Shown(NamedTuple):
+    """What one spool shows: accepted jobs and files not yet accepted, each newest first."""
+
+    jobs: list[Job]
+    files: list[Waiting]
+
+
+# ---- choosing
+
+
+def select(state: State, files: Iterable[Waiting], uid: int | None, live_only: bool) -> Shown:
+    """Jobs and files of one user (None: of all)."""
+    jobs = [job for job in state.known() if (uid is None or job.uid == uid) and (job.live or not live_only)]
+    mine = [file for file in files if uid is None or file.uid == uid]
+    return Shown(jobs[::-1], mine[::-1])
+
+
+def lately_rejected(state: State, uid_name: str | None, now: float) -> list[Rejection]:
+    """The files rejected in the last day, oldest first. uid_name: of this user's; None: of all."""
+    return [r for r in state.rejected if now - r.at < DAY and uid_name in (None, r.user)]
+
+
+# ---- words
+
+
+def number(milli: int) -> str:
+    """Thousandths as people write them: 500 -> 0.5."""
+    return f"{milli / WHOLE:g}"
+
+
+def demanded(demand: Demand) -> str:
+    """`H100:4`, or `CPU:1+` where no accelerator is asked for."""
+    if demand.milli:
+        return f"{demand.accelerator}:{number(demand.milli)}"
+    return f"CPU:{'1' if demand.cpus_milli == DEFAULT_CPUS else number(demand.cpus_milli)}+"
+
+
+def served(job: Job, gpus: dict[str, Gpu]) -> tuple[Demand, ...]:
+    """Which of the alternatives the job runs on; all of them while that is open."""
+    if len(job.task.demands) == 1 or not job.allocations:
+        return job.task.demands
+    held = job.allocations[0].gpus
+    name = next((gpus[uuid].name for uuid in held if uuid in gpus), "")
+    return (
+        tuple(d for d in job.task.demands if d.milli == sum(held.values()) and d.accelerator == name)[:1]
+        or job.task.demands
+    )
+
+
+def resources(job: Job, gpus: dict[str, Gpu]) -> str:
+    """`2x[H100:4]`; alternatives joined by ` or `."""
+    return f"{job.task.num_nodes}x[{' or '.join(dict.fromkeys(demanded(d) for d in served(job, gpus)))}]"
+
+
+def all_gpus(state: State) -> dict[str, Gpu]:
+    """UUID -> GPU, of every node."""
+    return {slot.gpu.uuid: slot.gpu for node in state.nodes.values() for slot in node.gpus}
+
+
+def span(job: Job, now: float) -> float | None:
+    """Seconds that run commands have run; None before they began."""
+    return None if job.start_at is None else (job.end_at or now) - job.start_at
+
+
+def log_dir(spool: Spool, job: Job) -> str:
+    """Where the job's latest attempt writes."""
+    return spool.log_dir(job.id, job.attempt)
+
+
+# ---- rows
+
+
+def table(spool: Spool, state: State, shown: Shown, now: float, home: str = "") -> Table:
+    """The reference text's columns, and DURATION, RESOURCES and LOG. home: shown as `~` in paths."""
+    gpus = all_gpus(state)
+    waiting = [("-", f.name, user_name(f.uid), ago(f.changed, now), "-", "-", "-", "PENDING", "-") for f in shown.files]
+    return Table(HEADINGS, waiting + [_row(spool, job, gpus, now, home) for job in shown.jobs])
+
+
+def _row(spool: Spool, job: Job, gpus: dict[str, Gpu], now: float, home: str) -> tuple[str, ...]:
+    seconds = span(job, now)
+    place = log_dir(spool, job) if job.attempt else "-"
+    if home and place.startswith(home + os.sep):
+        place = "~" + place[len(home) :]
+    return (
+        str(job.id),
+        printable(job.name) or "-",
+        job.user,
+        ago(job.submitted, now),
+        ago(job.start_at, now),
+        "-" if seconds is None else duration(seconds),
+        resources(job, gpus),
+        status(job),
+        place,
+    )
+
+
+def narrowing() -> tuple[Callable[[Table], Table], ...]:
+    """What gives way on a narrow terminal, in this order."""
+    return (
+        lambda t: t.without("LOG"),
+        lambda t: t.changed("SUBMITTED", shorter).changed("STARTED", shorter),
+        lambda t: t.changed("NAME", lambda name: cut(name, 16)),
+        lambda t: t.without("DURATION"),
+        lambda t: t.changed("NAME", lambda name: cut(name, 8)),
+        lambda t: t.without("USER"),
+    )
+
+
+def status(job: Job) -> str:
+    """The state; of a job that is being stopped, also what it becomes."""
+    return f"{job.status} (stopping)" if job.stop is not None and job.live else str(job.status)
+
+
+def printable(text: str) -> str:
+    """A user's text for one cell: no control characters."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def user_name(uid: int) -> str:
+    """The name of a user, or the number where this host knows none."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def rejection(spool: Spool, refused: Rejection, now: float) -> str:
+    """One line about a file that was no task."""
+    return f"rejected {ago(refused.at, now)}: {printable(refused.drop)}: {printable(refused.reason)}"
+
+
+# ---- records
+
+
+def records(spool: Spool, state: State, shown: Shown, now: float) -> list[dict[str, Any]]:
+    """What `-o json` holds of one spool."""
+    gpus = all_gpus(state)
+    return [_unaccepted(f) for f in shown.files] + [record(spool, job, gpus, now) for job in shown.jobs]
+
+
+def record(spool: Spool, job: Job, gpus: dict[str, Gpu], now: float) -> dict[str, Any]:
+    """One job."""
+    nodes = [allocation.node for allocation in job.allocations]
+    return {
+        "job_id": job.id,
+        "job_name": job.name,
+        "username": job.user,
+        "user_hash": str(job.uid),
+        "submitted_at": job.submitted,
+        "start_at": job.start_at,
+        "end_at": job.end_at,
+        "resources": resources(job, gpus),
+        "status": str(job.status),
+        "log_path": log_dir(spool, job),
+        "metadata": {},
+        "links": {},
+        "handle": without_ending(job.drop),
+        "attempt": job.attempt,
+        "nodes": nodes,
+        "gpus": _held(job, gpus),
+        "num_nodes": job.task.num_nodes,
+        "exit_codes": job.exit_codes,
+        "pids": job.pids,
+        "reason": job.reason,
+        "stopping": str(job.stop) if job.stop is not None and job.live else None,
+        "duration": span(job, now),
+        "submitted": iso(job.submitted),
+        "started": iso(job.start_at),
+        "ended": iso(job.end_at),
+    }
+
+
+def _held(job: Job, gpus: dict[str, Gpu]) -> list[dict[str, Any]]:
+    return [
+        {"node": a.node, "uuid": uuid, "index": gpus[uuid].index if uuid in gpus else None, "share": milli / WHOLE}
+        for a in job.allocations
+        for uuid, milli in a.gpus.items()
+    ]
+
+
+def _unaccepted(file: Waiting) -> dict[str, Any]:
+    return {
+        "job_id": None,
+        "job_name": file.name,
+        "username": user_name(file.uid),
+        "user_hash": str(file.uid),
+        "submitted_at": file.changed,
+        "start_at": None,
+        "end_at": None,
+        "resources": "-",
+        "status": str(Status.PENDING),
+        "log_path": None,
+        "metadata": {},
+        "links": {},
+        "handle": file.handle,
+        "attempt": 0,
+        "nodes": [],
+        "gpus": [],
+        "num_nodes": None,
+        "exit_codes": [],
+        "pids": [],
+        "reason": "no head has accepted it yet",
+        "stopping": None,
+        "duration": None,
+        "submitted": iso(file.changed),
+        "started": None,
+        "ended": None,
+    }

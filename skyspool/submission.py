@@ -1,0 +1,141 @@
+"""Dropping a task file into the spool, and learning what became of it.
+
+The file is written in tmp/, made durable, renamed into pending/ as LABEL@TOKEN.yaml, and then the directory is made
+durable: when `drop` returns, the job outlives a power loss (promise P1). TOKEN is the time in microseconds and three
+random letters, in base 32, so that names sort in order of submission; LABEL@TOKEN is the handle by which the job can
+be named before it has an ID. Nothing here needs a head.
+
+Cut before the rename: a file is left in tmp/, which nobody looks at. Cut after it: the job is submitted.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from typing import NamedTuple
+
+from spool_layout import history
+from spool_layout.errors import SpoolError
+from spool_layout.paths import Spool, drop_name, without_ending
+from spool_layout.records import Accepted, Rejected, decode_event
+from spool_layout.storage import Disk
+
+ALPHABET = "0123456789abcdefghijklmnopqrstuv"  # base32hex: sorts as the numbers do
+TIME_LETTERS, CHANCE_LETTERS = 11, 3
+ID_PATIENCE = 1.0  # seconds to wait for an ID where a head is alive
+POLL = 0.02
+
+
+class Dropped(NamedTuple):
+    """A file that was dropped. changed: when, by the file system's clock."""
+
+    file: str
+    changed: float
+
+    @property
+    def handle(self) -> str:
+        """LABEL@TOKEN."""
+        return without_ending(self.file)
+
+
+class Refused(SpoolError):
+    """The head set the file aside."""
+
+    fault = "user"
+
+
+def token(now: float | None = None) -> str:
+    """14 letters that sort by time: microseconds since 1970, then chance."""
+    microseconds = time.time_ns() // 1000 if now is None else int(now * 1e6)
+    letters = [ALPHABET[(microseconds >> 5 * place) & 31] for place in reversed(range(TIME_LETTERS))]
+    return "".join(letters) + "".join(secrets.choice(ALPHABET) for _ in range(CHANCE_LETTERS))
+
+
+def moment_of(handle: str) -> float:
+    """When a handle was made, in seconds since 1970, by the clock of the host that made it."""
+    number = 0
+    for letter in handle.rpartition("@")[2][:TIME_LETTERS]:
+        number = number * 32 + ALPHABET.index(letter)
+    return number / 1e6
+
+
+def drop(spool: Spool, disk: Disk, name: str, text: bytes) -> Dropped:
+    """Submit a task file's text. name: any label. SpoolError where the spool may not be written to."""
+    return _put(spool, disk, drop_name(name, token()), spool.pending, text)
+
+
+def ask(spool: Spool, disk: Disk, text: bytes) -> Dropped:
+    """Drop a request, as durably as a task."""
+    return _put(spool, disk, f"{token()}.yaml", spool.requests, text)
+
+
+def _put(spool: Spool, disk: Disk, file: str, folder: str, text: bytes) -> Dropped:
+    private = os.path.join(spool.tmp, file)
+    try:
+        disk.publish(private, text, mode=0o600)
+        written = disk.stat(private)
+        if not disk.move(private, os.path.join(folder, file), written.st_ino if written else None):
+            raise SpoolError(
+                f"{private} was gone before it could be moved to {folder}; it may have been submitted", "skyspool queue"
+            )
+        disk.sync(folder)
+    except OSError as error:
+        raise SpoolError(
+            f"nothing was submitted: {error.filename or spool.root}: {error.strerror}", f"ls -ld {spool.tmp} {folder}"
+        ) from error
+    return Dropped(file, written.st_ctime if written else 0.0)
+
+
+# ---- what became of it
+
+
+class Mark(NamedTuple):
+    """A place in the events files, before which a drop cannot be told of."""
+
+    epoch: int
+    offset: int
+
+
+def mark(spool: Spool, disk: Disk) -> Mark:
+    """The end of what has happened: to be taken before dropping."""
+    try:
+        newest = history.epochs(spool, disk)[-1:]
+        seen = disk.stat(spool.events_of(newest[0])) if newest else None
+    except OSError:
+        return Mark(0, 0)
+    return Mark(newest[0], seen.st_size) if seen else Mark(0, 0)
+
+
+def await_id(spool: Spool, disk: Disk, file: str, since: Mark, patience: float = ID_PATIENCE) -> int | None:
+    """The ID of what was dropped as `file`; None: not known within `patience` seconds. Refused: it was set aside."""
+    end = time.monotonic() + patience
+    pause = POLL
+    while True:
+        if (ident := _look_for(spool, disk, file, since)) is not None:
+            return ident
+        if time.monotonic() >= end:
+            return None
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.25)
+
+
+def _look_for(spool: Spool, disk: Disk, file: str, since: Mark) -> int | None:
+    """What the newest events file says of a drop. Its name holds a random token: only its own lines hold it."""
+    try:
+        newest = history.epochs(spool, disk)[-1:]
+        start = since.offset if newest == [since.epoch] else 0
+        data = (disk.read(spool.events_of(newest[0]), start) if newest else None) or b""
+    except OSError:
+        return None
+    needle = without_ending(file).rpartition("@")[2].encode()
+    at = data.find(needle)
+    while at >= 0:
+        start, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at) + 1
+        event = decode_event(data[start:end]) if end else None
+        if isinstance(event, Accepted) and event.drop == file:
+            return event.id
+        if isinstance(event, Rejected) and event.drop == file:
+            raise Refused(f"the head refused it: {event.reason}", f"ls {spool.rejected}")
+        at = data.find(needle, end) if end else -1
+    return None

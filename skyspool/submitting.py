@@ -1,0 +1,233 @@
+"""What `exec` and `launch` have in common: their options, and submitting."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from skyspool.say import hint, note
+
+# options that only mean something in a cloud: taken, and told once
+CLOUD_VALUES = (
+    "--infra",
+    "--cloud",
+    "--region",
+    "--zone",
+    "--instance-type",
+    "--image-id",
+    "--network-tier",
+    "--disk-size",
+    "--disk-tier",
+    "--local-disk",
+    "--ports",
+    "--config",
+    "--priority",
+    "--idle-minutes-to-autostop",
+    "--wait-for",
+    "--clone-disk-from",
+    "--workspace",
+)
+CLOUD_FLAGS = ("--use-spot/--no-use-spot", "--down", "--retry-until-up", "--resize", "--fast", "--docker")
+SHORT = {"--instance-type": "-t", "--idle-minutes-to-autostop": "-i", "--retry-until-up": "-r", "--workspace": "-w"}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Entrypoint(click.Command):
+    """A command whose words after `--` are known to be so."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Remember how many words stand behind `--`; click itself drops it."""
+        ctx.meta["after"] = len(args) - args.index("--") - 1 if "--" in args else None
+        return super().parse_args(ctx, args)
+
+
+def options(function: F) -> F:
+    """All options that exec and launch share."""
+    for decorate in reversed(_shared()):
+        function = decorate(function)
+    return function
+
+
+def _shared() -> list[Callable[[F], F]]:
+    option = click.option
+    return [
+        click.argument("words", nargs=-1, metavar="[CLUSTER] [FILE | -- COMMAND...]"),
+        option("-c", "--cluster", help="The spool; then all words are the task's."),
+        option("-d", "--detach-run", "--detach", "detach", is_flag=True, help="Return once submitted."),
+        option("-n", "--name", help="Name of the job."),
+        option("--workdir", help="Directory to run in.  [default: the task's, else this one]"),
+        option("--git-url", help="Repository to clone and run in."),
+        option("--git-ref", help="Its branch, tag or commit."),
+        option("--num-nodes", type=click.IntRange(min=1), help="On how many nodes at once."),
+        option("--gpus", help="H100:8, H100 (one), H100:0.5, none; of each node."),
+        option("--cpus", help="CPUs of each node."),
+        option("--memory", help="Memory of each node, in GB."),
+        option("--env", multiple=True, metavar="KEY[=VALUE]", help="A variable of the job; KEY alone: as it is here."),
+        option("--env-file", help="File of KEY=VALUE lines."),
+        option("--secret", multiple=True, metavar="KEY[=VALUE]", help="As --env; never shown."),
+        option("--secret-file", help="File of KEY=VALUE lines, never shown."),
+        option("--wait", is_flag=True, help="Submit even what no known node could serve."),
+        option("--no-wait", is_flag=True, help="Do not wait for the ID."),
+        option("--async/--no-async", "asynchronous", default=False, help="As --no-wait -d."),
+        option("-y", "--yes", is_flag=True, hidden=True),
+        option("--dryrun", is_flag=True, help="Show what would be submitted."),
+        *(option(name, *([SHORT[name]] if name in SHORT else []), _key(name), hidden=True) for name in CLOUD_VALUES),
+        *(
+            option(name, *([SHORT[name]] if name in SHORT else []), _key(name), is_flag=True, default=None, hidden=True)
+            for name in CLOUD_FLAGS
+        ),
+    ]
+
+
+def _key(option: str) -> str:
+    return "cloud_" + option.split("/")[0].strip("-").replace("-", "_")
+
+
+def ignored_options(values: dict[str, Any]) -> list[str]:
+    """The cloud options that were given, as they were typed."""
+    return [name.split("/")[0] for name in (*CLOUD_VALUES, *CLOUD_FLAGS) if values.get(_key(name)) is not None]
+
+
+# ---- which spool, which task
+
+
+def place(words: tuple[str, ...], cluster: str | None, after: int | None) -> tuple[Any, tuple[str, ...]]:
+    """(cluster, entrypoint). A first word that could only have been meant as a cluster, and is none, is an error."""
+    from skyspool import clusters
+
+    if cluster is not None:
+        return clusters.named(cluster), words
+    found = clusters.lookup(words[0]) if words else None
+    if found is not None:
+        return found, words[1:]
+    if words and _meant_as_cluster(words, after):
+        raise clusters.unknown(words[0])
+    return clusters.default(), words
+
+
+def _meant_as_cluster(words: tuple[str, ...], after: int | None) -> bool:
+    """`NAME -- COMMAND` and `NAME FILE.yaml`, where NAME is no file and no program."""
+    import shutil
+
+    from spool_layout.paths import TASK_ENDINGS
+
+    if after is not None and len(words) == after + 1:
+        return True
+    return (
+        len(words) == 2
+        and words[1].endswith(TASK_ENDINGS)
+        and os.path.isfile(words[1])
+        and shutil.which(words[0]) is None
+    )
+
+
+# ---- submitting
+
+
+def submit(values: dict[str, Any], keep_setup: bool) -> int:
+    """Carry out one exec or launch; the exit code."""
+    from skyspool import task, variables
+    from spool_layout.errors import UsageError
+    from spool_layout.storage import Disk
+
+    after = click.get_current_context().meta["after"]
+    cluster, words = place(values["words"], values["cluster"], after)
+    if not words:
+        raise UsageError(
+            "there is nothing to run: give a task file or a command",
+            f"skyspool exec {cluster.name} task.yaml   or   skyspool exec {cluster.name} -- COMMAND",
+        )
+    if values["git_url"] and values["workdir"]:
+        raise UsageError("--workdir and --git-url exclude each other")
+    given = variables.gather(values["env"], values["env_file"], values["secret"], values["secret_file"])
+    asked = task.Asked(given, *(values[key] for key in task.Asked._fields[1:]))
+    what = task.entry(words)
+    resolved = task.resolve(what, asked, keep_setup)
+    tell(what, resolved, ignored_options(values))
+    if not resolved.spec.run and not (keep_setup and resolved.spec.setup):
+        note("note: the task has nothing to run; no job was made")
+        return 0
+    if values["dryrun"]:
+        click.echo(task.shown(resolved), nl=False)
+        return 0
+    return send(cluster, Disk(), resolved, values)
+
+
+def tell(what: Any, resolved: Any, options: list[str]) -> None:
+    """What is about to be submitted, and what of it is ignored."""
+    note(f"YAML to run: {what.path}" if what.path else f"Command to run: {what.command}")
+    for line in resolved.notes:
+        note(line)
+    if options:
+        note(f"note: ignored, since nothing is made in a cloud: {', '.join(options)}")
+
+
+def send(cluster: Any, disk: Any, resolved: Any, values: dict[str, Any]) -> int:
+    """Drop it, tell its ID, and follow it if asked to."""
+    from skyspool import submission
+
+    if not values["wait"]:
+        check_fit(cluster, disk, resolved.spec)
+    note(f"Submitting job to cluster: {cluster.name}")
+    since = submission.mark(cluster.spool, disk)
+    dropped = submission.drop(cluster.spool, disk, resolved.label, resolved.text)
+    detached = values["detach"] or values["asynchronous"]
+    if detached and (values["no_wait"] or values["asynchronous"]):
+        click.echo(f"Job submitted, handle: {dropped.handle}")
+        return 0
+    ident = tell_id(cluster, disk, dropped, since)
+    if detached:
+        return 0
+    from skyspool.streaming import follow_dropped
+
+    return follow_dropped(cluster, disk, dropped, ident)
+
+
+def check_fit(cluster: Any, disk: Any, spec: Any) -> None:
+    """SpoolError where the known nodes could never serve the task; a note where no node is known."""
+    from skyspool import fit
+    from skyspool.present import look
+    from spool_layout.errors import SpoolError
+
+    nodes = look(cluster, disk).state.nodes.values()
+    if not nodes:
+        note(f"note: no node of {cluster.name} is known yet; whether the job fits, the head will tell")
+    elif not fit.could_ever(spec.demands, spec.num_nodes, nodes):
+        raise SpoolError(
+            f"{cluster.name} could never serve this: it asks for {fit.asked(spec.demands, spec.num_nodes)}"
+            f", and there is: {fit.existing(nodes)}",
+            "skyspool status   # or --wait, to submit it for a node that is yet to come",
+        )
+
+
+def tell_id(cluster: Any, disk: Any, dropped: Any, since: Any) -> int | None:
+    """Print the ID, or the handle and why there is no ID yet."""
+    from skyspool import heads, submission
+
+    found = heads.heads(cluster, disk, dropped.changed)
+    if heads.is_served(found):
+        ident = submission.await_id(cluster.spool, disk, dropped.file, since)
+        if ident is not None:
+            click.echo(f"Job submitted, ID: {ident}")
+            return ident
+        note("note: no head has taken it yet; it has a handle until then")
+    else:
+        tell_headless(cluster, disk, found, dropped.changed)
+    click.echo(f"Job submitted, handle: {dropped.handle}")
+    return None
+
+
+def tell_headless(cluster: Any, disk: Any, found: Any, now: float) -> None:
+    """No head is alive, and since when."""
+    from skyspool.ages import ago
+    from skyspool.heads import gone_since
+    from skyspool.present import look
+
+    since = gone_since(found, look(cluster, disk).written)
+    told = f"the last sign of one was {ago(since, now)}" if since else "none has run yet"
+    note(f"note: no head is alive on {cluster.name} ({told}); the job waits in {cluster.spool.pending} until one runs")
+    hint(f"skyspool up {cluster.spool.root}      # or, on another host: spoold head {cluster.spool.root}")

@@ -1,0 +1,104 @@
+"""Tables as `sky queue` prints them: no borders, left aligned, two spaces after each column.
+
+Piped, a table is plain text and nothing is cut off. On a terminal it is coloured (unless NO_COLOR says otherwise) and
+fitted to the width: columns give way in the order that the table itself names. Colour never tells anything alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+GAP = "  "
+COLOURS = {
+    "RUNNING": "green",
+    "SETTING_UP": "cyan",
+    "PENDING": "yellow",
+    "FAILED": "red",
+    "FAILED_SETUP": "red",
+    "FAILED_DRIVER": "red",
+    "CANCELLED": "magenta",
+    "SUCCEEDED": "blue",
+    "up": "green",
+    "down": "red",
+    "lost contact": "yellow",
+    "refused": "red",
+}
+
+
+class Table(NamedTuple):
+    """Headings and rows of equal length."""
+
+    headings: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    def without(self, heading: str) -> Table:
+        """The table without one column."""
+        at = self.headings.index(heading)
+        return Table(self.headings[:at] + self.headings[at + 1 :], [row[:at] + row[at + 1 :] for row in self.rows])
+
+    def changed(self, heading: str, change: Callable[[str], str]) -> Table:
+        """The table with the cells of one column changed."""
+        at = self.headings.index(heading)
+        return self._replace(rows=[(*row[:at], change(row[at]), *row[at + 1 :]) for row in self.rows])
+
+    def widths(self) -> list[int]:
+        """Of each column, in characters."""
+        return [max(len(row[at]) for row in (self.headings, *self.rows)) for at in range(len(self.headings))]
+
+    @property
+    def width(self) -> int:
+        """Of the widest line."""
+        return 1 + sum(self.widths()) + len(GAP) * (len(self.headings) - 1)
+
+
+def plain(table: Table) -> str:
+    """The table as text, one line a row."""
+    widths = table.widths()
+    lines = (
+        GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in (table.headings, *table.rows)
+    )
+    return "\n".join(f" {line}".rstrip() for line in lines)
+
+
+def fitted(table: Table, width: int, steps: Sequence[Callable[[Table], Table]]) -> Table:
+    """The table after as many of the steps as it needs to be no wider than `width`."""
+    for step in steps:
+        if table.width <= width:
+            break
+        table = step(table)
+    return table
+
+
+def cut(text: str, width: int) -> str:
+    """The text in at most `width` characters, with an ellipsis where some are missing."""
+    return text if len(text) <= width else text[: max(1, width - 1)] + "…"
+
+
+def show(table: Table, steps: Sequence[Callable[[Table], Table]] = ()) -> None:
+    """Print a table on stdout."""
+    if not sys.stdout.isatty():
+        print(plain(table))
+        return
+    table = fitted(table, os.get_terminal_size(sys.stdout.fileno()).columns, steps)
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        print(plain(table))
+    else:
+        _draw(table)
+
+
+def _draw(table: Table) -> None:
+    """On a terminal, with colours."""
+    from rich.console import Console
+    from rich.table import Table as Drawn
+    from rich.text import Text
+
+    drawn = Drawn(box=None, padding=(0, len(GAP), 0, 0), pad_edge=False, header_style="bold", show_edge=False)
+    for heading, width in zip(table.headings, table.widths(), strict=True):
+        drawn.add_column(heading, no_wrap=True, min_width=width)
+    for row in table.rows:
+        drawn.add_row(*(Text(cell, style=COLOURS.get(cell.split(" (")[0], "")) for cell in row))
+    Console(highlight=False, markup=False, emoji=False).print(drawn, crop=False, soft_wrap=True)

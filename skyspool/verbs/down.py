@@ -1,0 +1,71 @@
+"""down: end this host's daemons of a spool. Running jobs go on, and are found again by the next `up`, unless --jobs."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from skyspool import daemons
+from skyspool.clusters import Cluster, default, named
+from skyspool.present import Watch
+from spool_layout.errors import SpoolError
+from spool_layout.storage import Disk
+
+PATIENCE = 90.0  # seconds for cancelled jobs to end
+POLL = 0.1
+
+
+@click.command("down")
+@click.argument("directory", required=False, metavar="[DIR]")
+@click.option("--jobs", is_flag=True, help="Cancel the jobs that run on this host first.")
+def command(directory: str | None, jobs: bool) -> int:
+    """End the head and the node on this host. Running jobs are left alone, unless --jobs is given."""
+    cluster, disk = named(directory) if directory else default(), Disk()
+    found = daemons.running(cluster, disk)
+    nodes = {daemon.what for daemon in found if daemon.kind == "node"}
+    if jobs:
+        end_jobs(cluster, disk, nodes)
+    left = daemons.stop(found)
+    for daemon in found:
+        told = "does not end" if daemon in left else "stopped"
+        click.echo(f"{daemon.kind.capitalize()} {told} (pid {daemon.pid})")
+    if not found:
+        click.echo(f"Nothing of {cluster.name} runs on {daemons.host()}.")
+    tell_jobs(cluster, disk, nodes)
+    return 1 if left else 0
+
+
+def on_nodes(watch: Watch, nodes: set[str]) -> list[int]:
+    """The live jobs that hold something on these nodes."""
+    return [job.id for job in watch.refresh().jobs.values() if nodes & {a.node for a in job.allocations}]
+
+
+def end_jobs(cluster: Cluster, disk: Disk, nodes: set[str]) -> None:
+    """Cancel what runs on these nodes, and wait until it is gone."""
+    from skyspool import submission
+    from skyspool.verbs.cancel import request
+
+    watch = Watch(cluster, disk)
+    ids = on_nodes(watch, nodes)
+    if not ids:
+        return
+    submission.ask(cluster.spool, disk, request(list(ids)))
+    click.echo(f"Cancelling jobs {', '.join(map(str, ids))} …", err=True)
+    end = time.monotonic() + PATIENCE
+    while left := [ident for ident in on_nodes(watch, nodes) if ident in ids]:
+        if time.monotonic() > end:
+            raise SpoolError(
+                f"jobs {', '.join(map(str, left))} have not ended; nothing was stopped",
+                f"skyspool status {cluster.name}",
+            )
+        time.sleep(POLL)
+
+
+def tell_jobs(cluster: Cluster, disk: Disk, nodes: set[str]) -> None:
+    """What goes on running here."""
+    left = on_nodes(Watch(cluster, disk), nodes)
+    if left:
+        which = ", ".join(map(str, left))
+        click.echo(f"note: jobs {which} go on running here; the next node finds them again", err=True)
+        click.echo("hint: skyspool up      # or, to end them: skyspool up && skyspool down --jobs", err=True)

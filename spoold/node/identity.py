@@ -1,0 +1,45 @@
+"""Which machine this is, and that a node name belongs to it.
+
+A node name is bound to the machine that used it first, by nodes/NODE/owner.json, put there if absent. Two machines with
+one name would take each other's work; so the second is refused, and told where the first one is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+
+from spool_layout.errors import Taken, UsageError
+from spool_layout.paths import Spool, is_node_name
+from spool_layout.records import NodeOwner, decode, encode
+from spool_layout.storage import Disk
+from spoold.node.workplace import read
+
+
+def machine_id() -> str:
+    """What tells this machine from others: machine-id(5) and the host name (clones share the first)."""
+    said = (read("/etc/machine-id") or "").strip()
+    return hashlib.sha256(f"skyspool {said} {socket.gethostname()}".encode()).hexdigest()[:32]
+
+
+def node_name(given: str | None) -> str:
+    """The node's name: `given`, else the first part of the host's name."""
+    name = given or socket.gethostname().split(".")[0]
+    if not is_node_name(name):
+        raise UsageError(f"{name!r} is no name for a node", "letters, digits, '.', '_' and '-': --name NODE")
+    return name
+
+
+def bind(spool: Spool, disk: Disk, node: str) -> None:
+    """Bind the name to this machine. Taken where it belongs to another one."""
+    disk.make_dir(spool.node(node))
+    mine = NodeOwner(machine_id(), socket.gethostname())
+    path = spool.owner(node)
+    if disk.publish_new(path, encode(mine)):
+        return
+    data = disk.read(path)
+    owner = decode(data, NodeOwner, path) if data else mine
+    if owner.machine != mine.machine:
+        raise Taken(f"the node name {node!r} belongs to host {owner.host}",
+                    f"start this one under another name (--name NODE), or, if {owner.host} is gone for good, "
+                    f"remove {path}")

@@ -1,0 +1,235 @@
+"""What a node keeps on its own disk: one directory for each spool and node name.
+
+    lock             held (flock) by the runner for its life: one runner for each name on a host
+    starter.lock     held (flock) by the starter for its life
+    memory           a random id; status.json names it, so that a runner can tell that this directory was lost
+    renewed          when the runner last wrote status.json: boot id, CLOCK_BOOTTIME, and its limit in seconds
+    orders, bell     FIFOs: runner to starter ("look at attempts/KEY"), starter to runner ("something ended")
+    attempts/KEY/    one attempt:
+        order.json       what to spawn, made whole under another name and moved here with its directory
+        setup.sh run.sh  the commands
+        go               run may begin when setup is over
+        marker           put there if absent, as the last act before a spawn: from here on it is never started again
+        setup.pid, run.pid      the process: pid, start time, wall clock
+        setup.exit, run.exit    how it ended
+        fail             why it could not even be started
+        stop             since when its processes are being ended
+        outcome          the last phase, when every process is gone
+
+Everything here is written whole (private name, then rename or link), and none of it is fsynced: what would lose it is a
+reboot, and a reboot ends the processes too; the attempt then counts as lost.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+import time
+from typing import Any
+
+from spool_layout.errors import Taken
+from spoold.local import boot_id
+
+
+class Workplace:
+    """The directory of one node of one spool on this host."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.attempts = os.path.join(path, "attempts")
+        self.orders, self.bell = os.path.join(path, "orders"), os.path.join(path, "bell")
+
+    def make(self) -> None:
+        """Make what is missing of it."""
+        os.makedirs(self.attempts, 0o700, exist_ok=True)
+        for fifo in (self.orders, self.bell):
+            try:
+                os.mkfifo(fifo, 0o600)
+            except FileExistsError:
+                pass
+        if not os.path.exists(self._file("memory")):
+            link_new(self._file("memory"), secrets.token_hex(8))
+
+    def _file(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    @property
+    def memory(self) -> str:
+        """The id of this directory's content."""
+        return read(self._file("memory")) or ""
+
+    def attempt(self, key: str) -> Attempt:
+        """The place of one attempt."""
+        return Attempt(os.path.join(self.attempts, key))
+
+    def keys(self) -> list[str]:
+        """Keys of all attempts that are remembered."""
+        return [name for name in os.listdir(self.attempts) if not name.startswith(".")]
+
+    # ---- locks
+
+    def lock_runner(self) -> int:
+        """Hold the runner's lock for life. Taken: another runner has this name on this host."""
+        for _ in range(20):      # the starter tries it for an instant, to see whether a runner lives
+            descriptor = try_lock(self._file("lock"))
+            if descriptor is not None:
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, str(os.getpid()).encode())
+                return descriptor
+            time.sleep(0.05)
+        raise Taken(f"this node already has a runner on this host, pid {read(self._file('lock'))}",
+                    "stop it, or start this one under another name: spoold node DIR --name NAME")
+
+    def lock_starter(self) -> int | None:
+        """Hold the starter's lock for life; None: a starter lives."""
+        return try_lock(self._file("starter.lock"))
+
+    def has_runner(self) -> bool:
+        """Whether a runner lives."""
+        return not is_free(self._file("lock"))
+
+    def has_starter(self) -> bool:
+        """Whether a starter lives."""
+        return not is_free(self._file("starter.lock"))
+
+    # ---- the time rule
+
+    def renew(self, limit: float | None) -> None:
+        """Note that status.json was written now. limit: seconds for which that holds; None: for ever (left on purpose)."""
+        write(self._file("renewed"), {"boot": boot_id(), "at": boot_time(), "limit": limit})
+
+    def age(self) -> float | None:
+        """Seconds since status.json was last written; None: never in this boot."""
+        noted = read_json(self._file("renewed"))
+        return boot_time() - noted["at"] if noted and noted["boot"] == boot_id() else None
+
+    def keeps_time(self) -> bool:
+        """Whether the runner's last renewal is within its limit: only then may anything be spawned."""
+        noted = read_json(self._file("renewed"))
+        if not noted or noted["boot"] != boot_id():
+            return False
+        return noted["limit"] is None or boot_time() - noted["at"] <= noted["limit"]
+
+
+class Attempt:
+    """The place of one attempt."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.key = os.path.basename(path)
+
+    def file(self, name: str) -> str:
+        """Path of one of its files."""
+        return os.path.join(self.path, name)
+
+    def has(self, name: str) -> bool:
+        """Whether a file is there."""
+        return os.path.exists(self.file(name))
+
+    def names(self) -> set[str]:
+        """What is there; empty where the attempt is not known."""
+        try:
+            return set(os.listdir(self.path))
+        except FileNotFoundError:
+            return set()
+
+    def read(self, name: str) -> Any:
+        """A JSON file of it, or None."""
+        return read_json(self.file(name))
+
+    def write(self, name: str, value: Any) -> None:
+        """Put a JSON file in place, whole."""
+        write(self.file(name), value)
+
+    def mark(self, by: str) -> bool:
+        """Put the marker there if absent. by: "starter" or "runner". True: it is ours."""
+        return link_new(self.file("marker"), json.dumps(
+            {"by": by, "pid": os.getpid(), "start": start_time(os.getpid()), "boot": boot_id()}))
+
+
+# ---- files ---------------------------------------------------------------------------------------------------
+
+
+def try_lock(path: str) -> int | None:
+    """A descriptor that holds an exclusive flock on a local file, or None where somebody else holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def is_free(path: str) -> bool:
+    """Whether nobody holds the lock on a file."""
+    descriptor = try_lock(path)
+    if descriptor is None:
+        return False
+    os.close(descriptor)
+    return True
+
+
+def read(path: str) -> str | None:
+    """A small text file, or None."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except (FileNotFoundError, ProcessLookupError, NotADirectoryError):
+        return None
+
+
+def read_json(path: str) -> Any:
+    """A small JSON file, or None where it is missing."""
+    text = read(path)
+    return json.loads(text) if text else None
+
+
+def write(path: str, value: Any) -> None:
+    """Replace a small JSON file, whole."""
+    private = f"{path}.{secrets.token_hex(4)}"
+    with open(private, "w", encoding="utf-8") as file:
+        json.dump(value, file)
+    os.replace(private, path)
+
+
+def link_new(path: str, text: str) -> bool:
+    """Put a small text file there if absent. True: it is ours."""
+    private = f"{path}.{secrets.token_hex(4)}"
+    with open(private, "w", encoding="utf-8") as file:
+        file.write(text)
+    try:
+        os.link(private, path)
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise
+        return False
+    finally:
+        os.unlink(private)
+    return True
+
+
+# ---- processes -----------------------------------------------------------------------------------------------
+
+
+def boot_time() -> float:
+    """Seconds of a clock that goes on while the host sleeps and that nobody sets."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot (proc(5), field 22); None: there is none."""
+    text = read(f"/proc/{pid}/stat")
+    return int(text[text.rindex(")") + 2:].split()[19]) if text else None
+
+
+def is_alive(pid: int, start: int | None) -> bool:
+    """Whether the process that was given this pid at this time still is, zombies not counted."""
+    text = read(f"/proc/{pid}/stat")
+    if not text:
+        return False
+    fields = text[text.rindex(")") + 2:].split()
+    return int(fields[19]) == start and fields[0] not in "ZX"

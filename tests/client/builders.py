@@ -1,0 +1,260 @@
+"""A spool with a history, in five lines: real directories, real event files, no daemons.
+
+scene = Scene(tmp_path)
+scene.node("n1", "H100:4")
+one = scene.started("huggingface", "H100:4", ago=600)
+scene.ended(one)
+scene.pending("job4", "H100:4")
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from spool_layout import leadership, records, settings
+from spool_layout.paths import Spool, job_file
+from spool_layout.records import (
+    WHOLE,
+    Accepted,
+    Allocation,
+    AnyEvent,
+    Demand,
+    Ended,
+    Going,
+    Gpu,
+    HeadStatus,
+    Leader,
+    NodeChanged,
+    Rejected,
+    Started,
+    Stopping,
+    Task,
+    encode,
+)
+from spool_layout.replay import State
+from spool_layout.states import Status
+from spool_layout.storage import Disk
+
+USER = "user"
+
+
+def demand(text: str, cpus: float = 0.5, memory: int = 0) -> Demand:
+    """`H100:0.5`, or "" for a job without GPUs."""
+    name, _, count = text.partition(":")
+    return Demand(name, round(float(count or 1) * WHOLE) if name else 0, round(cpus * WHOLE), memory)
+
+
+class Job(NamedTuple):
+    """What the builder knows of a job that it made."""
+
+    id: int
+    task: Task
+    attempt: int
+    allocations: list[Allocation]
+
+
+class Scene:
+    """A spool whose events this writes itself, as a head would."""
+
+    def __init__(self, root: Path, name: str = "mycluster") -> None:
+        self.spool, self.disk = Spool(root / "spool"), Disk()
+        for path in self.spool.directories:
+            self.disk.make_dir(path)
+        self.disk.publish(self.spool.settings, settings.first_text(name, False).encode())
+        self.name, self.now, self.state = name, time.time(), State()
+        epoch = leadership.take(self.spool, self.disk)
+        assert epoch is not None
+        self.epoch = epoch
+        self.state = leadership.seal(epoch, Leader("h1", 7, self.now), self.now).state
+        self.made: dict[int, Job] = {}
+
+    def write(self, *events: AnyEvent) -> None:
+        """Commit events."""
+        self.epoch.append(list(events))
+        for event in events:
+            self.state.apply(event)
+
+    def node(self, name: str, gpus: str = "", cpus: float = 8, memory_gb: int = 64, state: str = "up") -> None:
+        """A node, as the head learnt of it. gpus: `H100:4`, or "" for none."""
+        kind, _, count = gpus.partition(":")
+        there = [Gpu(f"GPU-{name}-{i}", i, kind) for i in range(int(count or 1))] if kind else []
+        self.write(
+            NodeChanged(
+                name=name,
+                at=self.now - 3600,
+                host=name,
+                address=f"10.0.0.{len(self.state.nodes) + 1}",
+                gpus=there,
+                cpus_milli=round(cpus * WHOLE),
+                memory_mb=memory_gb * 1024,
+                state=state,
+            )
+        )
+
+    def pending(
+        self,
+        name: str,
+        gpus: str = "",
+        nodes: int = 1,
+        ago: float = 600,
+        user: str = USER,
+        uid: int = -1,
+        setup: bool = False,
+        drop: str = "",
+        cpus: float = 0.5,
+        memory: int = 0,
+    ) -> int:
+        """A job that waits; its ID."""
+        ident = self.state.next_id
+        task = Task(num_nodes=nodes, demands=(demand(gpus, cpus, memory),), setup=setup)
+        self.write(
+            Accepted(
+                id=ident,
+                name=name,
+                file=job_file(ident, name),
+                drop=drop or f"{name}.yaml",
+                uid=os.getuid() if uid < 0 else uid,
+                user=user,
+                inode=ident,
+                digest="",
+                task=task,
+                submitted=self.now - ago,
+                at=self.now - ago,
+            )
+        )
+        self.made[ident] = Job(ident, task, 0, [])
+        return ident
+
+    def start(self, ident: int, ago: float = 540, pids: tuple[int, ...] = ()) -> int:
+        """Grant slots to a job, GPU by GPU, and let it run (or set up)."""
+        job = self.made[ident]
+        wanted = job.task.demands[0]
+        allocations = self._allocate(job.task.num_nodes, wanted)
+        self.write(Started(id=ident, attempt=job.attempt + 1, allocations=allocations, at=self.now - ago))
+        self.made[ident] = job._replace(attempt=job.attempt + 1, allocations=allocations)
+        if not job.task.setup:
+            self.go(ident, ago, pids)
+        return ident
+
+    def _allocate(self, count: int, wanted: Demand) -> list[Allocation]:
+        found = []
+        for node in self.state.nodes.values():
+            shares: dict[str, int] = {}
+            for slot in node.gpus:
+                missing = wanted.milli - sum(shares.values())
+                if missing > 0 and slot.free >= min(missing, WHOLE):
+                    shares[slot.gpu.uuid] = min(missing, WHOLE)
+            if sum(shares.values()) == wanted.milli and len(found) < count:
+                found.append(Allocation(node.name, shares, wanted.cpus_milli, wanted.memory_mb))
+        assert len(found) == count, "the scene does not fit its nodes"
+        return found
+
+    def go(self, ident: int, ago: float = 540, pids: tuple[int, ...] = ()) -> None:
+        """Run commands begin."""
+        job = self.made[ident]
+        told = list(pids) or [1000 * ident + rank for rank in range(job.task.num_nodes)]
+        self.write(Going(id=ident, attempt=job.attempt, at=self.now - ago, start_at=self.now - ago, pids=told))
+
+    def started(
+        self,
+        name: str,
+        gpus: str = "",
+        nodes: int = 1,
+        ago: float = 600,
+        user: str = USER,
+        uid: int = -1,
+        setup: bool = False,
+    ) -> int:
+        """A job that runs, or sets up; its ID."""
+        return self.start(self.pending(name, gpus, nodes, ago, user, uid, setup), ago)
+
+    def stopping(self, ident: int) -> None:
+        """Its processes are being ended."""
+        self.write(
+            Stopping(
+                id=ident, attempt=self.made[ident].attempt, status=Status.CANCELLED, reason="cancelled", at=self.now
+            )
+        )
+
+    def ended(
+        self,
+        ident: int,
+        status: Status = Status.SUCCEEDED,
+        codes: tuple[int, ...] = (),
+        ago: float = 60,
+        reason: str = "",
+    ) -> int:
+        """A job is over."""
+        job = self.made[ident]
+        told = list(codes) or [0 if status is Status.SUCCEEDED else 1] * bool(job.attempt) * job.task.num_nodes
+        self.write(
+            Ended(
+                id=ident,
+                attempt=job.attempt,
+                status=status,
+                day="2026-11-23",
+                at=self.now - ago,
+                reason=reason,
+                exit_codes=told,
+                end_at=self.now - ago,
+            )
+        )
+        return ident
+
+    def rejected(self, drop: str, reason: str, ago: float = 60, user: str = USER) -> None:
+        """A dropped file that was no task."""
+        self.write(Rejected(drop=drop, file=drop, uid=os.getuid(), user=user, reason=reason, at=self.now - ago))
+
+    def head(self, ago: float = 0, role: str = "leading", host: str = "h1", pid: int = 7, interval: float = 1) -> None:
+        """A head's sign of life. ago: seconds; a file's change time cannot be set, so old means a short interval."""
+        path = self.spool.head(f"{host}-{pid}")
+        self.disk.publish(path, encode(HeadStatus(1, host, pid, role, self.epoch.number, self.now - 3600, interval)))
+
+    def log(self, ident: int, file: str, text: bytes | str) -> Path:
+        """What a rank printed. file: run.log, 0-n1.log …"""
+        folder = Path(self.spool.log_dir(ident, max(1, self.made[ident].attempt)))
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / file
+        with path.open("ab") as out:
+            out.write(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    def forget(self, ident: int) -> None:
+        """Write a job into done/DAY and drop all of it from the ledger, as if it had ended long ago."""
+        job = self.state.ended.pop(ident)
+        day = self.spool.day(job.day)
+        self.disk.make_dir(day)
+        self.disk.add_lines(self.spool.outcomes(job.day, self.epoch.number), encode(job))
+        version = (self.epoch.number, 1)
+        ledger = self.state.to_ledger(self.name, "id", version, self.epoch.offset, self.now)
+        self.disk.publish(self.spool.generation(*version), encode(ledger))
+        self.disk.publish(self.spool.ledger, encode(ledger))
+
+    def dropped(self, name: str, text: str = "run: hostname\n...\n") -> Path:
+        """A file in pending/ that no head has seen."""
+        path = Path(self.spool.dropped(name))
+        path.write_text(text)
+        return path
+
+    def files(self, folder: str) -> list[str]:
+        """The names in a directory of the spool, sorted."""
+        return sorted(entry.name for entry in self.disk.list(os.path.join(self.spool.root, folder)))
+
+
+def reference(root: Path) -> Scene:
+    """The reference text's five jobs at the moment of its table."""
+    scene = Scene(root)
+    scene.node("n1", "H100:4")
+    one = scene.started("huggingface", "H100:4", ago=660)
+    scene.ended(one, ago=570)
+    scene.start(scene.pending("job2", "H100:1"), 540)
+    scene.start(scene.pending("job3", "H100:1"), 540)
+    scene.pending("job4", "H100:4")
+    scene.start(scene.pending("job5", "H100:2"), 600)
+    return scene
+
+
+__all__ = ["Scene", "demand", "records", "reference"]

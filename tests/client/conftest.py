@@ -1,0 +1,85 @@
+"""Fixtures of the client's tests: scenes, and the command line in this process or as a real one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from skyspool.__main__ import main
+from tests.client.builders import Scene, reference
+
+
+class Ran(NamedTuple):
+    """What a command line gave."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture(autouse=True)
+def at_home(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test runs in its empty home, without a configuration of the system's."""
+    monkeypatch.chdir(home)
+    monkeypatch.setattr("skyspool.clusters.SYSTEM_CONFIG", str(tmp_path / "etc.yaml"))
+    return home
+
+
+@pytest.fixture
+def sky(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
+    """Run a command line in this process."""
+
+    def run(*words: str) -> Ran:
+        capfdbinary.readouterr()
+        try:
+            code = main(list(words))
+        finally:
+            sys.stdout.flush()
+        out, err = capfdbinary.readouterr()
+        return Ran(code, out.decode(), err.decode())
+
+    return run
+
+
+@pytest.fixture
+def process() -> Run:
+    """Run a command line as a process of its own."""
+
+    def run(*words: str, timeout: float = 30) -> Ran:
+        done = subprocess.run(
+            [sys.executable, "-m", "skyspool", *words],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=os.environ,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """An empty spool, which is the default cluster."""
+    made = Scene(tmp_path)
+    monkeypatch.setenv("SKYSPOOL_DIR", made.spool.root)
+    return made
+
+
+@pytest.fixture
+def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """The reference text's five jobs."""
+    made = reference(tmp_path)
+    monkeypatch.setenv("SKYSPOOL_DIR", made.spool.root)
+    return made

@@ -1,0 +1,93 @@
+"""What every test gets: an empty home, no settings of this machine's owner, and no process that outlives it.
+
+A test that leaves a process behind fails, and the process is killed, by its number. Processes are found by the random
+id of this run in their environment (each xdist worker has its own), or by standing in this run's temporary directory
+or writing their output there: jobs get a clean environment. What a fixture of wider scope
+started stays alone until that scope ends; the last look is at the end of the session.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+MARK = "SKYSPOOL_TEST_RUN"
+FOREIGN = ("SKYSPOOL_", "SKYPILOT_", "XDG_", "CUDA_", "NVIDIA_", "SLURM_")
+GRACE_S = 2.0  # what has just been killed may still be on its way out
+
+
+def pytest_configure() -> None:
+    os.environ[MARK] = secrets.token_hex(8)
+
+
+@pytest.fixture(scope="session")
+def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory under which all files of this run lie (--basetemp, TMPDIR)."""
+    return tmp_path_factory.getbasetemp()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_survives_the_session(run_directory: Path) -> Iterator[None]:
+    yield
+    expect_no_processes(run_directory, allowed=set())
+
+
+@pytest.fixture(autouse=True)
+def _nothing_survives_the_test(run_directory: Path) -> Iterator[None]:
+    before = set(processes(run_directory))
+    yield
+    expect_no_processes(run_directory, allowed=before)
+
+
+@pytest.fixture(autouse=True)
+def home(run_directory: Path, monkeypatch: pytest.MonkeyPatch, _nothing_survives_the_test: None) -> Iterator[Path]:
+    """An empty HOME, and none of the machine's variables that change what a client or a job does."""
+    directory = Path(tempfile.mkdtemp(prefix="home-", dir=run_directory))
+    monkeypatch.setenv("HOME", str(directory))
+    for name in [name for name in os.environ if name.startswith(FOREIGN) and name != MARK]:
+        monkeypatch.delenv(name)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def expect_no_processes(run_directory: Path, allowed: set[int]) -> None:
+    """Fail, and kill them, if processes of this run other than the allowed ones live on after the grace time."""
+    deadline = time.monotonic() + GRACE_S
+    while left := {pid: line for pid, line in processes(run_directory).items() if pid not in allowed}:
+        if time.monotonic() > deadline:
+            for pid in left:
+                kill(pid)
+            told = "\n".join(f"  {pid}: {line}" for pid, line in left.items())
+            pytest.fail(f"processes were left running, and are killed now:\n{told}", pytrace=False)
+        time.sleep(0.02)
+
+
+def processes(run_directory: Path) -> dict[int, str]:
+    """The living processes that this run started, with their command lines; empty where there is no /proc."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # gone, a zombie, or another user's
+            if int(entry.name) != os.getpid() and is_ours(entry, f"{run_directory}{os.sep}"):
+                found[int(entry.name)] = os.fsdecode((entry / "cmdline").read_bytes().replace(b"\0", b" ")).strip()
+    return found
+
+
+def is_ours(process: Path, below: str) -> bool:
+    """Whether this run started a process: by its mark, or by where it is, unless somebody sits at it."""
+    if f"{MARK}={os.environ[MARK]}".encode() in (process / "environ").read_bytes().split(b"\0"):
+        return True
+    if os.readlink(process / "cwd").startswith(below):
+        return not os.readlink(process / "fd/0").startswith("/dev/pts/")
+    return os.readlink(process / "fd/1").startswith(below)
+
+
+def kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

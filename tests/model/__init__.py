@@ -1,0 +1,1 @@
+"""The protocol's model checker: see README.md beside this file."""

@@ -424,8 +424,8 @@ class _Reader:
             return "", None
         path = self.filled(value, variables)
         if self.absolute and not path.startswith(("/", "~")):
-            self.wrong("workdir", f"{path!r} is relative: in a dropped file nobody knows to what",
-                       "write a path that begins with / or ~")
+            self.wrong("workdir", f"{path!r} must be absolute: in a dropped file nobody knows what it would be relative to",
+                       "begin it with / or ~")
         return path, None
 
     def git(self, value: dict[Any, Any]) -> Git | None:

@@ -71,7 +71,8 @@ class Starter:
             return True
         if self.children or self.place.has_runner():
             self.idle_since = time.monotonic()
-        return time.monotonic() - self.idle_since > IDLE
+            return False
+        return time.monotonic() - self.idle_since > IDLE or self.place.was_left()
 
     # ---- orders
 

@@ -106,6 +106,11 @@ class Workplace:
         noted = read_json(self._file("renewed"))
         return boot_time() - noted["at"] if noted and noted["boot"] == boot_id() else None
 
+    def was_left(self) -> bool:
+        """Whether the last runner ended on purpose."""
+        noted = read_json(self._file("renewed"))
+        return bool(noted) and noted["limit"] is None
+
     def keeps_time(self) -> bool:
         """Whether the runner's last renewal is within its limit: only then may anything be spawned."""
         noted = read_json(self._file("renewed"))

@@ -17,6 +17,7 @@ from spool_layout.records import Job, Started
 from spool_layout.replay import State
 from spool_layout.storage import Disk
 from spoold.core.invariants import broken
+from spoold.node.workplace import Workplace
 
 # Short waits, so that tests are quick. A head that is killed costs lock_threshold.
 QUICK = {"settle": "0.3s", "lock_heartbeat": "0.4s", "lock_threshold": "1.2s", "heartbeat": "0.5s", "grace": "2s",
@@ -85,14 +86,16 @@ class Cluster:
 
     def close(self) -> None:
         """End every daemon, job and starter."""
-        with contextlib.suppress(Exception):
-            for job in self.state().jobs.values():
-                if job.allocations and "n1" in self.processes or job.allocations:
-                    self.sky("cancel", "--all", "-y", self.name, check=None)
-                    self.eventually(lambda: not any(j.allocations for j in self.state().jobs.values()), 15)
-                    break
+        if self.processes and any(job.allocations for job in self.state().jobs.values()):
+            made = Path(self.spool.tmp, "cancel")
+            made.write_text("cancel: all\n...\n")
+            made.rename(Path(self.spool.requests, "cancel.yaml"))
+            with contextlib.suppress(AssertionError):
+                self.eventually(lambda: not any(j.allocations for j in self.state().jobs.values()), 10)
         for key in list(self.processes):
             self.kill(key, signal.SIGTERM)
+        places = [Workplace(str(path)) for path in self.folder.glob("state/*/node-*")]
+        self.eventually(lambda: not any(place.has_starter() for place in places), 15)
 
     # ---- users
 

@@ -27,7 +27,7 @@ BAD = {
     "path.yaml": (b"name: ../../etc/passwd\nrun: echo\n...\n", "name"),
     "nothing.yaml": (b"name: x\n...\n", "nothing to do"),
     "relative.yaml": (b"workdir: here\nrun: echo\n...\n", "absolute"),
-    "digits.yaml": (b"num_nodes: " + b"9" * 5000 + b"\nrun: echo\n...\n", "num_nodes"),
+    "digits.yaml": (b"num_nodes: " + b"9" * 5000 + b"\nrun: echo\n...\n", "5000 digits"),
     "script.sh": (b"echo hi\n...\n", ".yaml"),
 }
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 # sysexits.h, BSD 4.3: the codes that scripts and service managers know.
-EXIT_USAGE = 2          # click's own code for a wrong command line
-EXIT_CONFIG = 78        # EX_CONFIG: a spool or setting that this program cannot work with
-EXIT_UNAVAILABLE = 69   # EX_UNAVAILABLE: the share is not mounted, another runner holds the name
-EXIT_NOPERM = 77        # EX_NOPERM
+EXIT_USAGE = 2  # click's own code for a wrong command line
+EXIT_CONFIG = 78  # EX_CONFIG: a spool or setting that this program cannot work with
+EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE: the share is not mounted, another runner holds the name
+EXIT_NOPERM = 77  # EX_NOPERM
 
 
 class SpoolError(Exception):
@@ -16,7 +16,7 @@ class SpoolError(Exception):
     """
 
     exit_code = 1
-    fault = "system"    # whose: "user" (what they typed or dropped), "admin" (settings, mounts), "system"
+    fault = "system"  # whose: "user" (what they typed or dropped), "admin" (settings, mounts), "system"
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -55,7 +55,7 @@ class BadSettings(SpoolError):
 class Damaged(SpoolError):
     """A record that this system wrote itself cannot be read back. Unknown is not absent (promise P10)."""
 
-    exit_code = 74      # EX_IOERR
+    exit_code = 74  # EX_IOERR
 
 
 class Taken(SpoolError):

@@ -20,7 +20,7 @@ from spool_layout.records import AnyEvent, Ledger, Sealed, Vouched, decode, deco
 from spool_layout.replay import State
 from spool_layout.storage import Disk
 
-ROUNDS = 20      # of a client that heads keep overtaking; each means a newer epoch or generation came meanwhile
+ROUNDS = 20  # of a client that heads keep overtaking; each means a newer epoch or generation came meanwhile
 
 
 class Stock(NamedTuple):
@@ -38,8 +38,8 @@ class Present(NamedTuple):
     ledger: Ledger
     written: float
     epoch: int
-    taking_over: bool      # a head is just taking over: this is the ledger alone
-    offset: int = 0        # bytes of events/`epoch`.jsonl that are in it: a reader may go on from there
+    taking_over: bool  # a head is just taking over: this is the ledger alone
+    offset: int = 0  # bytes of events/`epoch`.jsonl that are in it: a reader may go on from there
 
 
 def epochs(spool: Spool, disk: Disk) -> list[int]:

@@ -101,9 +101,13 @@ class HeadLock:
         self.lost = False
         self.held = False
         self._lock: SoftReadWriteLock = SoftReadWriteLock(
-            spool.head_lock, is_singleton=False, heartbeat_interval=settings.lock_heartbeat,
-            stale_threshold=settings.lock_threshold, poll_interval=min(settings.lock_heartbeat, 1.0) / 2,
-            on_compromise=lambda _: self._lose())
+            spool.head_lock,
+            is_singleton=False,
+            heartbeat_interval=settings.lock_heartbeat,
+            stale_threshold=settings.lock_threshold,
+            poll_interval=min(settings.lock_heartbeat, 1.0) / 2,
+            on_compromise=lambda _: self._lose(),
+        )
 
     def _lose(self) -> None:
         self.lost = True

@@ -27,8 +27,8 @@ import os
 import re
 from typing import Final
 
-FORMAT: Final = 1                 # of the spool as a whole: spool.yaml says which one it has
-LABEL_BYTES: Final = 160          # a label leaves room in a 255-byte name for an ID, a status and an ending
+FORMAT: Final = 1  # of the spool as a whole: spool.yaml says which one it has
+LABEL_BYTES: Final = 160  # a label leaves room in a 255-byte name for an ID, a status and an ending
 TASK_ENDINGS: Final = (".yaml", ".yml")
 STATUS_WORDS: Final = ("SUCCEEDED", "FAILED", "FAILED_SETUP", "FAILED_DRIVER", "CANCELLED")
 
@@ -36,7 +36,7 @@ STATUS_WORDS: Final = ("SUCCEEDED", "FAILED", "FAILED_SETUP", "FAILED_DRIVER", "
 _PASSING = re.compile(r"^[.#]|~$|\.(tmp|temp|swp|swx|swo|part|partial|filepart|crdownload|bak|lock)$", re.IGNORECASE)
 _ID_PREFIX = re.compile(r"^(\d+)\.(.*)$", re.DOTALL)
 _TOKEN_SUFFIX = re.compile(r"@[0-9a-v]{14}$")
-_STATUS_SUFFIX = re.compile(r"\.(?:%s)$" % "|".join(STATUS_WORDS))
+_STATUS_SUFFIX = re.compile(rf"\.(?:{'|'.join(STATUS_WORDS)})$")
 _EPOCH_FILE = re.compile(r"^([1-9]\d*)\.jsonl$")
 _GENERATION_FILE = re.compile(r"^([1-9]\d*)\.([1-9]\d*)\.json$")
 _CLAIM_DIR = re.compile(r"^([1-9]\d*)\.([0-9a-z]+)$")
@@ -172,8 +172,23 @@ class Spool:
     @property
     def directories(self) -> tuple[str, ...]:
         """Every directory that `init` makes, parents first."""
-        return (self.root, self.tmp, self.pending, self.running, self.done, self.rejected, self.requests, self.logs,
-                self.nodes, self.heads, self.events, self.archive, self.generations, self.claims, self.locks)
+        return (
+            self.root,
+            self.tmp,
+            self.pending,
+            self.running,
+            self.done,
+            self.rejected,
+            self.requests,
+            self.logs,
+            self.nodes,
+            self.heads,
+            self.events,
+            self.archive,
+            self.generations,
+            self.claims,
+            self.locks,
+        )
 
     def dropped(self, name: str) -> str:
         """pending/NAME, exactly as listed."""

@@ -21,7 +21,7 @@ import msgspec
 from spool_layout.errors import Damaged
 from spool_layout.states import LIVE, Status
 
-WHOLE = 1000          # thousandths of a GPU, or of a CPU
+WHOLE = 1000  # thousandths of a GPU, or of a CPU
 
 
 class Demand(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -29,7 +29,7 @@ class Demand(msgspec.Struct, frozen=True, omit_defaults=True):
 
     accelerator: str = ""
     milli: int = 0
-    cpus_milli: int = 500      # SkyPilot: a job that names no cpus takes half of one
+    cpus_milli: int = 500  # SkyPilot: a job that names no cpus takes half of one
     memory_mb: int = 0
 
 
@@ -37,10 +37,10 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the scheduler and the listings need of a task file; no scripts, no envs, no secrets."""
 
     num_nodes: int = 1
-    demands: tuple[Demand, ...] = (Demand(),)    # alternatives, best first
-    setup: bool = False                          # has setup commands
-    run: bool = True                             # has run commands
-    restartable: bool = False                    # may run again elsewhere when its node is lost
+    demands: tuple[Demand, ...] = (Demand(),)  # alternatives, best first
+    setup: bool = False  # has setup commands
+    run: bool = True  # has run commands
+    restartable: bool = False  # may run again elsewhere when its node is lost
 
 
 class Allocation(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -56,32 +56,32 @@ class Job(msgspec.Struct, omit_defaults=True):
     """A job, as the events made it. Ranks are positions in `allocations`, `exit_codes` and `pids`."""
 
     id: int
-    name: str                        # what `queue` shows
-    file: str                        # ID.NAME.yaml, its name in pending/ and running/
-    drop: str                        # the name under which it was dropped: the handle of a submission
+    name: str  # what `queue` shows
+    file: str  # ID.NAME.yaml, its name in pending/ and running/
+    drop: str  # the name under which it was dropped: the handle of a submission
     uid: int
     user: str
     inode: int
-    digest: str                      # SHA-256 of the accepted text, hex
+    digest: str  # SHA-256 of the accepted text, hex
     task: Task
-    submitted: float                 # change time of the dropped file, by the server's clock
+    submitted: float  # change time of the dropped file, by the server's clock
     accepted: float
     status: Status = Status.PENDING
-    attempt: int = 0                 # 1 for the first start
+    attempt: int = 0  # 1 for the first start
     allocations: list[Allocation] = []
-    granted: float | None = None     # when the present attempt got its slots
-    start_at: float | None = None    # when run began, on the node of rank 0
+    granted: float | None = None  # when the present attempt got its slots
+    start_at: float | None = None  # when run began, on the node of rank 0
     end_at: float | None = None
-    go: bool = False                 # setup is over on every node: run may begin
-    stop: Status | None = None       # what the attempt ends as when its processes are gone; None: go on
-    in_running: bool = False         # its file stands in running/, or is on its way there
-    reason: str = ""                 # why it ended so, waits or is being stopped
-    exit_codes: list[int] = []       # one a rank
-    pids: list[int] = []             # one a rank
-    day: str = ""                    # YYYY-MM-DD of its end, UTC
-    problem: str = ""                # its file was edited into something that is no task
+    go: bool = False  # setup is over on every node: run may begin
+    stop: Status | None = None  # what the attempt ends as when its processes are gone; None: go on
+    in_running: bool = False  # its file stands in running/, or is on its way there
+    reason: str = ""  # why it ended so, waits or is being stopped
+    exit_codes: list[int] = []  # one a rank
+    pids: list[int] = []  # one a rank
+    day: str = ""  # YYYY-MM-DD of its end, UTC
+    problem: str = ""  # its file was edited into something that is no task
     unsatisfiable_since: float | None = None
-    restarts: int = 0                # times it was run again
+    restarts: int = 0  # times it was run again
 
     @property
     def live(self) -> bool:
@@ -102,7 +102,7 @@ class Gpu(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     memory_mb: int = 0
     pci: str = ""
-    product: str = ""                # what NVML calls it
+    product: str = ""  # what NVML calls it
 
 
 class GpuSlot(msgspec.Struct, omit_defaults=True):
@@ -110,7 +110,7 @@ class GpuSlot(msgspec.Struct, omit_defaults=True):
 
     gpu: Gpu
     holders: dict[str, int] = {}
-    present: bool = True             # False: held, but its node no longer reports it
+    present: bool = True  # False: held, but its node no longer reports it
 
     @property
     def free(self) -> int:
@@ -134,11 +134,11 @@ class Node(msgspec.Struct, omit_defaults=True):
     gpus: list[GpuSlot] = []
     cpus_milli: int = 0
     memory_mb: int = 0
-    shares: dict[str, Share] = {}    # attempt key -> what it holds here beside GPUs
+    shares: dict[str, Share] = {}  # attempt key -> what it holds here beside GPUs
     incarnation: int = 0
-    state: str = "up"                # "up", "lost contact", "down" or "refused"
-    since: float = 0.0               # of that state
-    left: bool = False               # stopped on purpose (spoold node ended by a signal)
+    state: str = "up"  # "up", "lost contact", "down" or "refused"
+    since: float = 0.0  # of that state
+    left: bool = False  # stopped on purpose (spoold node ended by a signal)
 
 
 class Held(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -180,7 +180,7 @@ class Sealed(Event, frozen=True, omit_defaults=True, tag="sealed"):
 
     epoch: int
     seals: dict[int, int]
-    generation: tuple[int, int]      # (epoch, seq) of the ledger to start from; (0, 0): the empty one
+    generation: tuple[int, int]  # (epoch, seq) of the ledger to start from; (0, 0): the empty one
     leader: Leader
     at: float
 
@@ -210,7 +210,7 @@ class Edited(Event, frozen=True, omit_defaults=True, tag="edited"):
     digest: str
     task: Task
     at: float
-    problem: str = ""                # not "": what stands there is no task; the job waits until it is one
+    problem: str = ""  # not "": what stands there is no task; the job waits until it is one
 
 
 class Started(Event, frozen=True, omit_defaults=True, tag="started"):
@@ -230,7 +230,7 @@ class Returned(Event, frozen=True, omit_defaults=True, tag="returned"):
     file: str
     reason: str
     at: float
-    in_running: bool = False         # its file stays in running/ (the attempt was never started there)
+    in_running: bool = False  # its file stays in running/ (the attempt was never started there)
 
 
 class Going(Event, frozen=True, omit_defaults=True, tag="going"):
@@ -239,7 +239,7 @@ class Going(Event, frozen=True, omit_defaults=True, tag="going"):
     id: int
     attempt: int
     at: float
-    start_at: float | None = None    # by the node of rank 0; None: it has not begun yet
+    start_at: float | None = None  # by the node of rank 0; None: it has not begun yet
     pids: list[int] = []
 
 
@@ -260,11 +260,11 @@ class Lost(Event, frozen=True, omit_defaults=True, tag="lost"):
     id: int
     attempt: int
     nodes: tuple[str, ...]
-    again: bool                      # pending again, else over
+    again: bool  # pending again, else over
     reason: str
     day: str
     at: float
-    status: Status = Status.FAILED   # where it is over
+    status: Status = Status.FAILED  # where it is over
     exit_codes: list[int] = []
 
 
@@ -316,7 +316,7 @@ class Requested(Event, frozen=True, omit_defaults=True, tag="requested"):
     """A request was carried out, or refused with a reason. key: what tells this file from any other."""
 
     key: str
-    what: str                        # "cancel"
+    what: str  # "cancel"
     user: str
     ids: list[int]
     at: float
@@ -346,8 +346,23 @@ class Vouched(Event, frozen=True, omit_defaults=True, tag="vouched"):
     at: float
 
 
-AnyEvent = (Sealed | Accepted | Edited | Started | Returned | Going | Stopping | Lost | Gone | Ended | Waiting
-            | Rejected | Requested | NodeChanged | Vouched)
+AnyEvent = (
+    Sealed
+    | Accepted
+    | Edited
+    | Started
+    | Returned
+    | Going
+    | Stopping
+    | Lost
+    | Gone
+    | Ended
+    | Waiting
+    | Rejected
+    | Requested
+    | NodeChanged
+    | Vouched
+)
 
 
 # ---- the ledger ---------------------------------------------------------------------------------------------
@@ -358,7 +373,7 @@ class Ledger(msgspec.Struct, omit_defaults=True):
 
     format: int
     cluster: str
-    spool: str                       # the spool's id
+    spool: str  # the spool's id
     epoch: int = 0
     seq: int = 0
     offset: int = 0
@@ -366,12 +381,12 @@ class Ledger(msgspec.Struct, omit_defaults=True):
     leader: Leader = Leader()
     next_id: int = 1
     nodes: dict[str, Node] = {}
-    jobs: list[Job] = []             # live, by ID
-    ended: list[Job] = []            # the last ones, by end
+    jobs: list[Job] = []  # live, by ID
+    ended: list[Job] = []  # the last ones, by end
     held: list[Held] = []
-    rejected: list[Rejection] = []   # of the last day
-    requests: list[str] = []         # keys of requests lately carried out
-    finished: int = 0                # jobs ended in all
+    rejected: list[Rejection] = []  # of the last day
+    requests: list[str] = []  # keys of requests lately carried out
+    finished: int = 0  # jobs ended in all
 
 
 # ---- what head and node say to each other -------------------------------------------------------------------
@@ -383,21 +398,21 @@ class Assignment(msgspec.Struct, frozen=True, omit_defaults=True):
     id: int
     attempt: int
     want: str
-    file: str                        # name in running/
+    file: str  # name in running/
     digest: str
     name: str
     user: str
     uid: int
     rank: int
-    nodes: list[str]                 # of all ranks, in rank order
+    nodes: list[str]  # of all ranks, in rank order
     addresses: list[str]
-    gpus: list[str]                  # UUIDs of this rank
-    milli: int                       # of GPUs for each node, as asked: 500 is half a GPU
+    gpus: list[str]  # UUIDs of this rank
+    milli: int  # of GPUs for each node, as asked: 500 is half a GPU
     cpus_milli: int
     memory_mb: int
-    go: bool = False                 # run may begin when setup is over here
+    go: bool = False  # run may begin when setup is over here
     restartable: bool = False
-    task_id: str = ""                # SKYPILOT_TASK_ID
+    task_id: str = ""  # SKYPILOT_TASK_ID
 
 
 class Assigned(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -425,7 +440,7 @@ class Phase(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     phase: str
-    stage: str = "run"               # "setup" where `code` is of setup
+    stage: str = "run"  # "setup" where `code` is of setup
     code: int | None = None
     pid: int = 0
     started_at: float | None = None
@@ -443,25 +458,25 @@ class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     node: str
     host: str
     incarnation: int
-    beat: int                        # grows with each write
-    interval: float                  # the longest time between two writes, in seconds
-    driven: str = "daemon"           # "daemon" or "once" (cron)
+    beat: int  # grows with each write
+    interval: float  # the longest time between two writes, in seconds
+    driven: str = "daemon"  # "daemon" or "once" (cron)
     machine: str = ""
     boot: str = ""
     pid: int = 0
     version: str = ""
-    memory: str = ""                 # id of the runner's local state: another one means that it forgot everything
-    since: float = 0.0               # start of this runner
+    memory: str = ""  # id of the runner's local state: another one means that it forgot everything
+    since: float = 0.0  # start of this runner
     address: str = ""
     gpus: list[Gpu] = []
     cpus_milli: int = 0
     memory_mb: int = 0
-    seen: tuple[int, int] = (0, 0)   # highest version of assigned.json acted on
-    read: tuple[int, int] = (0, 0)   # version read last, refused or not
+    seen: tuple[int, int] = (0, 0)  # highest version of assigned.json acted on
+    read: tuple[int, int] = (0, 0)  # version read last, refused or not
     read_incarnation: int = 0
     attempts: dict[str, Phase] = {}
-    left: bool = False               # ended on purpose
-    notes: list[str] = []            # warnings for `status`
+    left: bool = False  # ended on purpose
+    notes: list[str] = []  # warnings for `status`
 
 
 class HeadStatus(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -470,7 +485,7 @@ class HeadStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     format: int
     host: str
     pid: int
-    role: str                        # "leading", "standby" or "once"
+    role: str  # "leading", "standby" or "once"
     epoch: int
     since: float
     interval: float
@@ -531,7 +546,7 @@ def decode_events(data: bytes) -> tuple[list[AnyEvent], int]:
     events: list[AnyEvent] = []
     offset = 0
     while (end := data.find(b"\n", offset)) >= 0:
-        event = decode_event(data[offset:end + 1])
+        event = decode_event(data[offset : end + 1])
         if event is None:
             break
         events.append(event)

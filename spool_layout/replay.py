@@ -28,7 +28,7 @@ from spool_layout.records import (
 )
 from spool_layout.states import ENDED, Status, may_follow
 
-REQUESTS_KEPT = 1000     # keys of carried-out requests: each file is removed in the same tick, save after a crash
+REQUESTS_KEPT = 1000  # keys of carried-out requests: each file is removed in the same tick, save after a crash
 REJECTED_KEPT = 1000
 
 
@@ -37,8 +37,10 @@ class ImpossibleEvent(Damaged):
 
     def __init__(self, event: AnyEvent, job: Job | None) -> None:
         told = "no such job lives" if job is None else f"the job: {job}"
-        super().__init__(f"the event files hold something impossible: {event}; {told}",
-                         "nothing was changed; look at events/ and keep a copy of it")
+        super().__init__(
+            f"the event files hold something impossible: {event}; {told}",
+            "nothing was changed; look at events/ and keep a copy of it",
+        )
 
 
 class State:
@@ -52,7 +54,7 @@ class State:
         self.ended: dict[int, Job] = {}
         self.nodes: dict[str, Node] = {}
         self.held: dict[tuple[int, int], set[str]] = {}
-        self.waiting: dict[str, int] = {}            # name in pending/ -> ID of the job that waits under it
+        self.waiting: dict[str, int] = {}  # name in pending/ -> ID of the job that waits under it
         self.rejected: list[Rejection] = []
         self.requests: dict[str, None] = {}
 
@@ -77,10 +79,22 @@ class State:
         from spool_layout.paths import FORMAT
 
         return Ledger(
-            format=FORMAT, cluster=cluster, spool=spool, epoch=version[0], seq=version[1], offset=offset,
-            written=now, leader=self.leader, next_id=self.next_id, nodes=self.nodes, jobs=list(self.jobs.values()),
-            ended=list(self.ended.values()), rejected=self.rejected, requests=list(self.requests),
-            held=[Held(i, a, tuple(sorted(nodes))) for (i, a), nodes in self.held.items()], finished=self.finished,
+            format=FORMAT,
+            cluster=cluster,
+            spool=spool,
+            epoch=version[0],
+            seq=version[1],
+            offset=offset,
+            written=now,
+            leader=self.leader,
+            next_id=self.next_id,
+            nodes=self.nodes,
+            jobs=list(self.jobs.values()),
+            ended=list(self.ended.values()),
+            rejected=self.rejected,
+            requests=list(self.requests),
+            held=[Held(i, a, tuple(sorted(nodes))) for (i, a), nodes in self.held.items()],
+            finished=self.finished,
         )
 
     def trim(self, recent: int, unsettled: Iterable[int] = ()) -> None:
@@ -124,8 +138,18 @@ class State:
         if event.id < self.next_id:
             raise ImpossibleEvent(event, self.find(event.id))
         self.jobs[event.id] = Job(
-            id=event.id, name=event.name, file=event.file, drop=event.drop, uid=event.uid, user=event.user,
-            inode=event.inode, digest=event.digest, task=event.task, submitted=event.submitted, accepted=event.at)
+            id=event.id,
+            name=event.name,
+            file=event.file,
+            drop=event.drop,
+            uid=event.uid,
+            user=event.user,
+            inode=event.inode,
+            digest=event.digest,
+            task=event.task,
+            submitted=event.submitted,
+            accepted=event.at,
+        )
         self.waiting[event.file] = event.id
         self.next_id = event.id + 1
 
@@ -270,9 +294,19 @@ def waits_in_pending(job: Job) -> bool:
 
 
 _APPLY: dict[type, Callable[[State, Any], None]] = {
-    records.Sealed: State._sealed, records.Accepted: State._accepted, records.Edited: State._edited,
-    records.Started: State._started, records.Returned: State._returned, records.Going: State._going,
-    records.Stopping: State._stopping, records.Lost: State._lost, records.Gone: State._gone,
-    records.Ended: State._ended, records.Waiting: State._waiting, records.Rejected: State._rejected,
-    records.Requested: State._requested, records.NodeChanged: State._node, records.Vouched: State._vouched,
+    records.Sealed: State._sealed,
+    records.Accepted: State._accepted,
+    records.Edited: State._edited,
+    records.Started: State._started,
+    records.Returned: State._returned,
+    records.Going: State._going,
+    records.Stopping: State._stopping,
+    records.Lost: State._lost,
+    records.Gone: State._gone,
+    records.Ended: State._ended,
+    records.Waiting: State._waiting,
+    records.Rejected: State._rejected,
+    records.Requested: State._requested,
+    records.NodeChanged: State._node,
+    records.Vouched: State._vouched,
 }

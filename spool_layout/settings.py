@@ -18,10 +18,31 @@ from spool_layout.errors import BadSettings, NewerFormat, NotASpool
 from spool_layout.paths import FORMAT, Spool, is_cluster_name
 from spool_layout.storage import Disk
 
-NETWORK_FILE_SYSTEMS = frozenset({
-    "nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "9p", "hostfs",
-    "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.juicefs", "orangefs", "pvfs2", "panfs", "wekafs",
-})
+NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "ceph",
+        "glusterfs",
+        "afs",
+        "9p",
+        "hostfs",
+        "fuse.sshfs",
+        "fuse.glusterfs",
+        "fuse.ceph",
+        "fuse.juicefs",
+        "orangefs",
+        "pvfs2",
+        "panfs",
+        "wekafs",
+    }
+)
 
 
 class Keep(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -38,7 +59,7 @@ class DeclaredNode(msgspec.Struct, frozen=True, omit_defaults=True):
 
     gpus: str | None = None
     cpus: float | None = None
-    memory: float | None = None      # GB
+    memory: float | None = None  # GB
     address: str | None = None
 
 
@@ -48,30 +69,43 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     format: int
     id: str
     name: str
-    settle: float = 2.0              # a plain write is complete when it has been quiet for so long
-    poll: float = 0.25               # between looks while there is work, where the file system tells nothing
-    idle_poll: float = 2.0           # between looks when idle
-    sweep: float = 30.0              # between looks where the file system tells of changes
-    heartbeat: float = 2.0           # of a runner
-    node_timeout: float = 30.0       # T: after so long without a heartbeat a node's jobs may be given up
-    fence_margin: float = 5.0        # T minus this: supervisors start nothing more, end what may run elsewhere
+    settle: float = 2.0  # a plain write is complete when it has been quiet for so long
+    poll: float = 0.25  # between looks while there is work, where the file system tells nothing
+    idle_poll: float = 2.0  # between looks when idle
+    sweep: float = 30.0  # between looks where the file system tells of changes
+    heartbeat: float = 2.0  # of a runner
+    node_timeout: float = 30.0  # T: after so long without a heartbeat a node's jobs may be given up
+    fence_margin: float = 5.0  # T minus this: supervisors start nothing more, end what may run elsewhere
     lock_heartbeat: float = 1.0
     lock_threshold: float = 4.0
-    grace: float = 30.0              # between SIGTERM and SIGKILL
-    shell: str = "login"             # "login": bash as `bash -i` reads ~/.bashrc; "plain": bash alone
-    gpu_ids: str = "index"           # what CUDA_VISIBLE_DEVICES holds: "index" or "uuid"
+    grace: float = 30.0  # between SIGTERM and SIGKILL
+    shell: str = "login"  # "login": bash as `bash -i` reads ~/.bashrc; "plain": bash alone
+    gpu_ids: str = "index"  # what CUDA_VISIBLE_DEVICES holds: "index" or "uuid"
     unsatisfiable_after: float = 600.0
     max_file: int = 16 * 1024 * 1024
-    recent: int = 1000               # ended jobs that the ledger remembers
-    users: tuple[str, ...] = ()      # beside the daemons' own: their files are taken and run as the daemons' user
+    recent: int = 1000  # ended jobs that the ledger remembers
+    users: tuple[str, ...] = ()  # beside the daemons' own: their files are taken and run as the daemons' user
     keep: Keep = Keep()
     nodes: dict[str, DeclaredNode] = {}
 
 
 _DURATIONS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _SIZES = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
-_DURATION_KEYS = frozenset({"settle", "poll", "idle_poll", "sweep", "heartbeat", "node_timeout", "fence_margin",
-                            "lock_heartbeat", "lock_threshold", "grace", "unsatisfiable_after"})
+_DURATION_KEYS = frozenset(
+    {
+        "settle",
+        "poll",
+        "idle_poll",
+        "sweep",
+        "heartbeat",
+        "node_timeout",
+        "fence_margin",
+        "lock_heartbeat",
+        "lock_threshold",
+        "grace",
+        "unsatisfiable_after",
+    }
+)
 _CHOICES = {"shell": ("login", "plain"), "gpu_ids": ("index", "uuid")}
 
 
@@ -117,8 +151,10 @@ def parse(data: bytes, where: str) -> Settings:
         raise BadSettings(f"{where}: {error.message}") from error
     written = raw.get("format", FORMAT)
     if isinstance(written, int) and written > FORMAT:
-        raise NewerFormat(f"{where}: the spool has format {written}, this program knows formats up to {FORMAT}",
-                          "upgrade skyspool on this host")
+        raise NewerFormat(
+            f"{where}: the spool has format {written}, this program knows formats up to {FORMAT}",
+            "upgrade skyspool on this host",
+        )
     _check_names(raw, Settings, where)
     if isinstance(raw.get("keep"), dict):
         _check_names(raw["keep"], Keep, f"{where}: keep")
@@ -172,20 +208,24 @@ def _check_values(settings: Settings, where: str) -> None:
     if settings.node_timeout <= settings.fence_margin + settings.heartbeat:
         raise BadSettings(f"{where}: node_timeout must be longer than fence_margin and heartbeat together")
     if not is_cluster_name(settings.name):
-        raise BadSettings(f"{where}: {settings.name!r} is no name for a spool: begin with a letter, then letters, "
-                          "digits, '.', '_' or '-'")
+        raise BadSettings(
+            f"{where}: {settings.name!r} is no name for a spool: begin with a letter, then letters, "
+            "digits, '.', '_' or '-'"
+        )
 
 
 def first_text(name: str, network: bool) -> str:
     """The spool.yaml that `init` writes. network: whether the directory is on a network file system."""
     beat, threshold = (5, 20) if network else (1, 4)
-    return (f"# Settings of this spool: see spool(5). What is not named here has its default.\n"
-            f"format: {FORMAT}\n"
-            f"id: {secrets.token_hex(8)}\n"
-            f"name: {name}\n"
-            f"lock_heartbeat: {beat}s      # how often the leading head says that it lives\n"
-            f"lock_threshold: {threshold}s     # after so long another head leads\n"
-            + (f"heartbeat: 5s\n" if network else ""))
+    return (
+        f"# Settings of this spool: see spool(5). What is not named here has its default.\n"
+        f"format: {FORMAT}\n"
+        f"id: {secrets.token_hex(8)}\n"
+        f"name: {name}\n"
+        f"lock_heartbeat: {beat}s      # how often the leading head says that it lives\n"
+        f"lock_threshold: {threshold}s     # after so long another head leads\n"
+        + ("heartbeat: 5s\n" if network else "")
+    )
 
 
 def file_system(path: str) -> tuple[str, str]:

@@ -13,14 +13,14 @@ from typing import Final
 class Status(StrEnum):
     """What `queue` prints."""
 
-    PENDING = "PENDING"                # accepted; waits for slots
-    SETTING_UP = "SETTING_UP"          # has its slots; setup commands run
-    RUNNING = "RUNNING"                # run commands run
-    SUCCEEDED = "SUCCEEDED"            # every rank ended with 0
-    FAILED = "FAILED"                  # a rank ended with another code, or its node was lost
-    FAILED_SETUP = "FAILED_SETUP"      # setup ended with another code than 0, or workdir was not there
-    FAILED_DRIVER = "FAILED_DRIVER"    # the system's own fault: the outcome is unknown
-    CANCELLED = "CANCELLED"            # its owner (or an admin) ended it, or deleted its waiting file
+    PENDING = "PENDING"  # accepted; waits for slots
+    SETTING_UP = "SETTING_UP"  # has its slots; setup commands run
+    RUNNING = "RUNNING"  # run commands run
+    SUCCEEDED = "SUCCEEDED"  # every rank ended with 0
+    FAILED = "FAILED"  # a rank ended with another code, or its node was lost
+    FAILED_SETUP = "FAILED_SETUP"  # setup ended with another code than 0, or workdir was not there
+    FAILED_DRIVER = "FAILED_DRIVER"  # the system's own fault: the outcome is unknown
+    CANCELLED = "CANCELLED"  # its owner (or an admin) ended it, or deleted its waiting file
 
 
 LIVE: Final = frozenset({Status.PENDING, Status.SETTING_UP, Status.RUNNING})

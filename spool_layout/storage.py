@@ -22,7 +22,7 @@ import secrets
 import stat
 from typing import NamedTuple
 
-RETRIES = 5            # of a call that says ESTALE; a file replaced five times within one read does not happen
+RETRIES = 5  # of a call that says ESTALE; a file replaced five times within one read does not happen
 PRIVATE_PREFIX = ".part-"
 
 
@@ -41,7 +41,7 @@ class Seen(NamedTuple):
     uid: int
     links: int
     size: int
-    changed: float     # st_ctime in seconds: the server's clock, which no user can set
+    changed: float  # st_ctime in seconds: the server's clock, which no user can set
     changed_ns: int
     mode: int
     modified_ns: int = 0
@@ -298,11 +298,26 @@ def _write_all(descriptor: int, data: bytes, offset: int | None) -> None:
 
 
 def _seen(info: os.stat_result, data: bytes) -> Seen:
-    return Seen(data, info.st_ino, info.st_uid, info.st_nlink, info.st_size, info.st_ctime_ns / 1e9,
-                info.st_ctime_ns, info.st_mode, info.st_mtime_ns)
+    return Seen(
+        data,
+        info.st_ino,
+        info.st_uid,
+        info.st_nlink,
+        info.st_size,
+        info.st_ctime_ns / 1e9,
+        info.st_ctime_ns,
+        info.st_mode,
+        info.st_mtime_ns,
+    )
 
 
 def _kind(mode: int) -> str:
-    kinds = ((stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"),
-             (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"), (stat.S_ISLNK, "a link"))
+    kinds = (
+        (stat.S_ISDIR, "a directory"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+        (stat.S_ISLNK, "a link"),
+    )
     return next((word for test, word in kinds if test(mode)), "something else")

@@ -1,13 +1,14 @@
 """SkyPilot's task YAML: bytes in, a TaskSpec out, or every problem at once with its line.
 
 One pass over the parser's events, which cost the same however a file is built. It refuses what would
-hurt later: deep nesting (the C composer recurses, and dies at 100,000 levels), tags, several tasks, and more values than
-any task has, where an alias counts as all that it stands for (with aliases and merge keys a file of 400 bytes can stand
-for gigabytes). Values are built from the same events, with the place of every key; numbers, booleans and strings have
-YAML 1.1's meaning as PyYAML gives it, since that is what SkyPilot's users have written their files for; dates stay text.
+hurt later: deep nesting (the C composer recurses, and dies at 100,000 levels), tags, several tasks, and more values
+than any task has, where an alias counts as all that it stands for (with aliases and merge keys a file of 400 bytes can
+stand for gigabytes). Values are built from the same events, with the place of every key; numbers, booleans and strings
+have YAML 1.1's meaning as PyYAML gives it, since that is what SkyPilot's users have written their files for; dates
+stay text.
 
-A field that SkyPilot does not have is an error that names the nearest real one. One that only means something in a cloud
-is accepted and told in `ignored`.
+A field that SkyPilot does not have is an error that names the nearest real one. One that only means something in a
+cloud is accepted and told in `ignored`.
 """
 
 from __future__ import annotations
@@ -126,7 +127,8 @@ def _load(text: bytes) -> tuple[list[Any], list[Marks]]:
     except _Refused as error:
         raise InvalidTask([error.problem]) from None
     except yaml.MarkedYAMLError as error:
-        refused = _Refused(f"is not YAML: {error.problem or error.context}", error.problem_mark or error.context_mark)
+        mark: Any = error.problem_mark or error.context_mark
+        refused = _Refused(f"is not YAML: {error.problem or error.context}", mark)
         raise InvalidTask([refused.problem]) from None
     except yaml.YAMLError as error:
         raise InvalidTask([Problem(f"is not YAML: {' '.join(str(error).split())}")]) from None
@@ -137,8 +139,12 @@ def _load(text: bytes) -> tuple[list[Any], list[Marks]]:
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]*|[1-9][0-9_]*)\Z")
 _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?\Z")
-_BOOL = {word: value for value, words in ((True, "yes true on"), (False, "no false off"))
-         for bare in words.split() for word in (bare, bare.capitalize(), bare.upper())}
+_BOOL = {
+    word: value
+    for value, words in ((True, "yes true on"), (False, "no false off"))
+    for bare in words.split()
+    for word in (bare, bare.capitalize(), bare.upper())
+}
 
 
 class _Builder:
@@ -148,7 +154,7 @@ class _Builder:
         self.events = events
         self.nodes = 0
         self.places: dict[str, tuple[int, int]] = {}
-        self.anchors: dict[str, tuple[Any, int]] = {}       # name -> (value, how many values it stands for)
+        self.anchors: dict[str, tuple[Any, int]] = {}  # name -> (value, how many values it stands for)
 
     def documents(self) -> tuple[list[Any], list[Marks]]:
         documents: list[Any] = []
@@ -159,8 +165,11 @@ class _Builder:
                 documents.append(self._value(next(self.events), "", 0))
                 marks.append(Marks(self.places))
                 if len(documents) > 2:
-                    raise _Refused("holds several tasks", event.start_mark,
-                                   "pipelines and job groups are no cluster jobs: one file is one task")
+                    raise _Refused(
+                        "holds several tasks",
+                        event.start_mark,
+                        "pipelines and job groups are no cluster jobs: one file is one task",
+                    )
         return documents, marks
 
     def _value(self, event: Any, key: str, depth: int) -> Any:
@@ -193,8 +202,7 @@ class _Builder:
         if event.tag not in (None, "!"):
             raise _Refused(f"tag {event.tag} is not accepted", event.start_mark)
         if isinstance(event, yaml.SequenceStartEvent):
-            return [self._value(item, f"{key}[{n}]", depth + 1)
-                    for n, item in enumerate(iter(self._next, None))]
+            return [self._value(item, f"{key}[{n}]", depth + 1) for n, item in enumerate(iter(self._next, None))]
         return self._mapping(key, depth)
 
     def _next(self) -> Any:
@@ -214,9 +222,10 @@ class _Builder:
             if word in found:
                 raise _Refused(f"key {word!r} stands here a second time", event.start_mark)
             inner = f"{key}.{word}" if key else str(word)
-            self.places[inner] = (event.start_mark.line + 1, event.start_mark.column + 1)
+            start: Any = event.start_mark
+            self.places[inner] = (start.line + 1, start.column + 1)
             found[word] = self._value(next(self.events), inner, depth + 1)
-        for mapping in merged:                              # own keys win, then earlier mappings
+        for mapping in merged:  # own keys win, then earlier mappings
             found = {**mapping, **found}
         return found
 
@@ -256,18 +265,65 @@ def _integer(text: str, event: Any) -> int:
 # ---- a task -------------------------------------------------------------------------------------------------
 
 _TASK_FIELDS = ("name", "workdir", "num_nodes", "resources", "setup", "run", "envs", "secrets", "file_mounts")
-_TASK_IGNORED = ("volumes", "volume_mounts", "service", "pool", "config", "event_callback", "managed_secrets",
-                 "api_server_access", "inputs", "outputs", "file_mounts_mapping", "_metadata", "experimental")
+_TASK_IGNORED = (
+    "volumes",
+    "volume_mounts",
+    "service",
+    "pool",
+    "config",
+    "event_callback",
+    "managed_secrets",
+    "api_server_access",
+    "inputs",
+    "outputs",
+    "file_mounts_mapping",
+    "_metadata",
+    "experimental",
+)
 _RESOURCE_FIELDS = ("accelerators", "gpus", "cpus", "memory", "job_recovery", "any_of", "ordered")
-_RESOURCE_IGNORED = ("instance_type", "infra", "cloud", "region", "zone", "use_spot", "disk_size", "disk_tier",
-                     "network_tier", "local_disk", "max_hourly_cost", "ports", "labels", "accelerator_args", "image_id",
-                     "autostop", "priority", "priority_class", "volumes", "ephemeral_storage")
+_RESOURCE_IGNORED = (
+    "instance_type",
+    "infra",
+    "cloud",
+    "region",
+    "zone",
+    "use_spot",
+    "disk_size",
+    "disk_tier",
+    "network_tier",
+    "local_disk",
+    "max_hourly_cost",
+    "ports",
+    "labels",
+    "accelerator_args",
+    "image_id",
+    "autostop",
+    "priority",
+    "priority_class",
+    "volumes",
+    "ephemeral_storage",
+)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _TASK_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._@+-]*[A-Za-z0-9._+-])?\Z")
 _CLOUD_URI = re.compile(r"(?!file:)[a-z0-9]+://", re.IGNORECASE)
-_UNITS = {"": 1.0, "kb": 1e-6, "mb": 1 / 1024, "gb": 1.0, "tb": 1024.0, "pb": 1024.0**2,
-          "ki": 2.0**-20, "mi": 2.0**-10, "gi": 1.0, "ti": 1024.0, "pi": 1024.0**2,
-          "k": 2.0**-20, "m": 2.0**-10, "g": 1.0, "t": 1024.0, "p": 1024.0**2}
+_UNITS = {
+    "": 1.0,
+    "kb": 1e-6,
+    "mb": 1 / 1024,
+    "gb": 1.0,
+    "tb": 1024.0,
+    "pb": 1024.0**2,
+    "ki": 2.0**-20,
+    "mi": 2.0**-10,
+    "gi": 1.0,
+    "ti": 1024.0,
+    "pi": 1024.0**2,
+    "k": 2.0**-20,
+    "m": 2.0**-10,
+    "g": 1.0,
+    "t": 1024.0,
+    "p": 1024.0**2,
+}
 
 
 def parse_task(text: bytes, *, overrides: Mapping[str, str] = {}, require_absolute_workdir: bool = False) -> TaskSpec:
@@ -299,15 +355,17 @@ def _without_header(documents: list[Any], marks: list[Marks]) -> tuple[list[Any]
         if isinstance(documents[1], dict) and head.get("name") and not documents[1].get("name"):
             documents[1]["name"] = head["name"]
         return documents[1:], marks[1:]
-    raise InvalidTask([Problem("holds several tasks",
-                               hint="pipelines and job groups are no cluster jobs: one file is one task")])
+    raise InvalidTask(
+        [Problem("holds several tasks", hint="pipelines and job groups are no cluster jobs: one file is one task")]
+    )
 
 
 class _Reader:
     """Reads one task's mapping, collecting problems."""
 
-    def __init__(self, raw: dict[Any, Any], places: dict[str, tuple[int, int]], overrides: Mapping[str, str],
-                 absolute: bool) -> None:
+    def __init__(
+        self, raw: dict[Any, Any], places: dict[str, tuple[int, int]], overrides: Mapping[str, str], absolute: bool
+    ) -> None:
         self.raw, self.places, self.overrides, self.absolute = raw, places, overrides, absolute
         self.problems: list[Problem] = []
         self.ignored: list[str] = []
@@ -325,10 +383,20 @@ class _Reader:
             (secrets if name in secrets else envs)[name] = value
         resources = self.mapping("resources")
         workdir, git = self.workdir({**envs, **secrets})
-        return TaskSpec(name=self.name(), workdir=workdir, git=git, num_nodes=self.num_nodes(),
-                        demands=self.demands(resources), envs=envs, secrets=secrets, setup=self.script("setup"),
-                        run=self.script("run"), file_mounts=self.file_mounts({**envs, **secrets}),
-                        restartable=self.recovery(resources), ignored=tuple(self.ignored))
+        return TaskSpec(
+            name=self.name(),
+            workdir=workdir,
+            git=git,
+            num_nodes=self.num_nodes(),
+            demands=self.demands(resources),
+            envs=envs,
+            secrets=secrets,
+            setup=self.script("setup"),
+            run=self.script("run"),
+            file_mounts=self.file_mounts({**envs, **secrets}),
+            restartable=self.recovery(resources),
+            ignored=tuple(self.ignored),
+        )
 
     def check_names(self, raw: dict[Any, Any], key: str, known: tuple[str, ...], ignored: tuple[str, ...]) -> None:
         """Unknown fields are problems, fields of clouds are noted."""
@@ -357,8 +425,11 @@ class _Reader:
         if not isinstance(value, str):
             self.wrong("name", f"must be text, not {value!r}", f'write name: "{value}"')
         elif len(value) > 120 or not _TASK_NAME.match(value) or ".." in value:
-            self.wrong("name", f"{value[:60]!r} is no name for a task",
-                       "letters, digits, '.', '_', '-', '+', '@' and spaces; at most 120")
+            self.wrong(
+                "name",
+                f"{value[:60]!r} is no name for a task",
+                "letters, digits, '.', '_', '-', '+', '@' and spaces; at most 120",
+            )
         else:
             return value
         return ""
@@ -401,15 +472,15 @@ class _Reader:
 
     def secrets(self) -> dict[str, str]:
         if isinstance(self.raw.get("secrets"), list):
-            self.wrong("secrets", "a list names secrets kept by SkyPilot's server, and there is none here",
-                       "write NAME: value")
+            self.wrong(
+                "secrets", "a list names secrets kept by SkyPilot's server, and there is none here", "write NAME: value"
+            )
             return {}
         return self.variables("secrets")
 
     def filled(self, text: str, variables: Mapping[str, str]) -> str:
         """$NAME and ${NAME} of the task's own variables; others stay as they are, as in SkyPilot."""
-        return re.sub(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))",
-                      lambda m: variables.get(m[1] or m[2], m[0]), text)
+        return re.sub(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))", lambda m: variables.get(m[1] or m[2], m[0]), text)
 
     # ---- places
 
@@ -424,8 +495,11 @@ class _Reader:
             return "", None
         path = self.filled(value, variables)
         if self.absolute and not path.startswith(("/", "~")):
-            self.wrong("workdir", f"{path!r} must be absolute: in a dropped file nobody knows what it would be relative to",
-                       "begin it with / or ~")
+            self.wrong(
+                "workdir",
+                f"{path!r} must be absolute: in a dropped file nobody knows what it would be relative to",
+                "begin it with / or ~",
+            )
         return path, None
 
     def git(self, value: dict[Any, Any]) -> Git | None:
@@ -483,8 +557,11 @@ class _Reader:
             inner = f"{key}[{number}]"
             self.check_names(row, inner, ("accelerators", "gpus", "cpus", "memory", "job_recovery"), _RESOURCE_IGNORED)
             own = {k: v for k, v in row.items() if v is not None}
-            rest = {k: v for k, v in base.items() if not ({"accelerators", "gpus"} & own.keys()
-                                                          and k in ("accelerators", "gpus"))}
+            rest = {
+                k: v
+                for k, v in base.items()
+                if not ({"accelerators", "gpus"} & own.keys() and k in ("accelerators", "gpus"))
+            }
             found += self.alternatives({**rest, **own}, inner)
         return tuple(dict.fromkeys(found))
 
@@ -560,16 +637,19 @@ class _Reader:
         elif milli <= 0 or milli > 1_000_000:
             self.wrong(key, f"the count must be above 0, not {count:g}")
         elif milli > WHOLE and milli % WHOLE:
-            self.wrong(key, f"{count:g} is no count: above 1 it must be whole",
-                       "a share of a GPU is below 1, such as H100:0.5")
+            self.wrong(
+                key, f"{count:g} is no count: above 1 it must be whole", "a share of a GPU is below 1, such as H100:0.5"
+            )
         else:
             return [(kind, milli) for kind in accelerators.resolve(name)]
         return []
 
 
 def _kind(value: Any) -> str:
-    kinds: list[tuple[Any, str]] = [(bool, "true or false"), ((int, float), "a number"), (list, "a list"),
-                                    (dict, "a mapping")]
+    kinds: list[tuple[Any, str]] = [
+        (bool, "true or false"),
+        ((int, float), "a number"),
+        (list, "a list"),
+        (dict, "a mapping"),
+    ]
     return next((word for kind, word in kinds if isinstance(value, kind)), repr(value))
-
-

@@ -38,8 +38,11 @@ def main(verbose: bool, quiet: bool) -> None:
 @main.command()
 @click.argument("directory", metavar="DIR")
 @click.option("--once", is_flag=True, help="One round, then end: for cron.")
-@click.option("--state", metavar="DIR", help="Where this host keeps what it remembers (default: /var/lib/skyspool, "
-              "or /var/tmp/skyspool-UID).")
+@click.option(
+    "--state",
+    metavar="DIR",
+    help="Where this host keeps what it remembers (default: /var/lib/skyspool, or /var/tmp/skyspool-UID).",
+)
 def head(directory: str, once: bool, state: str | None) -> None:
     """Claim what is dropped, give out slots, write down what happened.
 
@@ -59,13 +62,22 @@ def head(directory: str, once: bool, state: str | None) -> None:
 @click.option("--memory", type=float, metavar="GB", help="Memory to offer (default: all).")
 @click.option("--address", metavar="IP", help="The address that other nodes reach this one by.")
 @click.option("--state", metavar="DIR", help="Where this host keeps what it remembers.")
-def node(directory: str, once: bool, name: str | None, gpus: str | None, cpus: float | None, memory: float | None,
-         address: str | None, state: str | None) -> None:
+def node(
+    directory: str,
+    once: bool,
+    name: str | None,
+    gpus: str | None,
+    cpus: float | None,
+    memory: float | None,
+    address: str | None,
+    state: str | None,
+) -> None:
     """Run on this host what the head assigns to it."""
     from spoold.node.runner import run_node
 
-    sys.exit(run_node(directory, once=once, name=name, gpus=gpus, cpus=cpus, memory_gb=memory, address=address,
-                      state=state))
+    sys.exit(
+        run_node(directory, once=once, name=name, gpus=gpus, cpus=cpus, memory_gb=memory, address=address, state=state)
+    )
 
 
 if __name__ == "__main__":

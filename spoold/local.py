@@ -32,7 +32,9 @@ def state_base(given: str | None = None) -> str:
         pass
     info = os.lstat(base)
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o022:
-        raise SpoolError(f"{base} is not a directory that only we may write to", "remove it, or name another: --state DIR")
+        raise SpoolError(
+            f"{base} is not a directory that only we may write to", "remove it, or name another: --state DIR"
+        )
     return base
 
 

@@ -16,8 +16,12 @@ from typing import Final
 from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEvent, InotifyFD, Mask, WatchDescriptor
 
 # A file is there, whole or linked or moved in, or is gone. Moves out are left out: a head makes them itself.
-ARRIVALS: Final = Mask(InotifyConstants.IN_CLOSE_WRITE | InotifyConstants.IN_MOVED_TO | InotifyConstants.IN_CREATE
-                       | InotifyConstants.IN_DELETE)
+ARRIVALS: Final = Mask(
+    InotifyConstants.IN_CLOSE_WRITE
+    | InotifyConstants.IN_MOVED_TO
+    | InotifyConstants.IN_CREATE
+    | InotifyConstants.IN_DELETE
+)
 
 
 class Waker:
@@ -41,7 +45,7 @@ class Waker:
                 self._inotify = InotifyFD()
                 self._inotify.start()
             self._inotify.add_callback(os.fsencode(directory), mask, self, CallbackId(id(self)))
-        except OSError:      # out of watches or instances (fs.inotify.*): look often instead
+        except OSError:  # out of watches or instances (fs.inotify.*): look often instead
             self.native = False
             return
         self._watched.add(directory)
@@ -55,7 +59,7 @@ class Waker:
         try:
             os.write(self._write, b"!")
         except BlockingIOError:
-            pass      # the pipe is full of wake-ups already
+            pass  # the pipe is full of wake-ups already
 
     def wait(self, seconds: float) -> bool:
         """Sleep at most so long. True: something may have changed."""

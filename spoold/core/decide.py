@@ -69,9 +69,18 @@ def hear(tick: Decision, report: Report) -> None:
 def described(report: Report, at: float) -> records.NodeChanged:
     """A node's report as the event that would note it."""
     s = report.status
-    return records.NodeChanged(name=s.node, at=at, host=s.host, address=s.address, gpus=_by_index(s.gpus),
-                               cpus_milli=s.cpus_milli, memory_mb=s.memory_mb, incarnation=s.incarnation,
-                               state=report.heard, left=s.left)
+    return records.NodeChanged(
+        name=s.node,
+        at=at,
+        host=s.host,
+        address=s.address,
+        gpus=_by_index(s.gpus),
+        cpus_milli=s.cpus_milli,
+        memory_mb=s.memory_mb,
+        incarnation=s.incarnation,
+        state=report.heard,
+        left=s.left,
+    )
 
 
 def _by_index(gpus: list[Gpu]) -> list[Gpu]:
@@ -79,9 +88,19 @@ def _by_index(gpus: list[Gpu]) -> list[Gpu]:
 
 
 def _as_status(node: Node) -> NodeStatus:
-    return NodeStatus(format=0, node=node.name, host=node.host, incarnation=node.incarnation, beat=0, interval=0,
-                      address=node.address, gpus=[slot.gpu for slot in node.gpus if slot.present],
-                      cpus_milli=node.cpus_milli, memory_mb=node.memory_mb, left=node.left)
+    return NodeStatus(
+        format=0,
+        node=node.name,
+        host=node.host,
+        incarnation=node.incarnation,
+        beat=0,
+        interval=0,
+        address=node.address,
+        gpus=[slot.gpu for slot in node.gpus if slot.present],
+        cpus_milli=node.cpus_milli,
+        memory_mb=node.memory_mb,
+        left=node.left,
+    )
 
 
 # ---- ranks ----------------------------------------------------------------------------------------------
@@ -125,21 +144,44 @@ def take_change(tick: Decision, change: Change) -> None:
     if change.deleted:
         tick.add(ended(tick, job, Status.CANCELLED, "its file was deleted"))
     elif change.digest != job.digest or change.inode != job.inode:
-        tick.add(records.Edited(id=job.id, name=change.name or job.name, inode=change.inode, digest=change.digest,
-                                task=change.task or job.task, problem=change.problem, at=tick.look.now))
+        tick.add(
+            records.Edited(
+                id=job.id,
+                name=change.name or job.name,
+                inode=change.inode,
+                digest=change.digest,
+                task=change.task or job.task,
+                problem=change.problem,
+                at=tick.look.now,
+            )
+        )
 
 
 def take_file(tick: Decision, file: NewFile) -> None:
     """A new file becomes a job, or is rejected with its reason."""
     if file.task is None:
-        tick.add(records.Rejected(drop=file.drop, file=file.aside, uid=file.uid, user=file.user,
-                                  reason=file.problem, at=tick.look.now))
+        tick.add(
+            records.Rejected(
+                drop=file.drop, file=file.aside, uid=file.uid, user=file.user, reason=file.problem, at=tick.look.now
+            )
+        )
         return
     ident = tick.state.next_id
-    tick.add(records.Accepted(
-        id=ident, name=file.name or label(file.drop), file=job_file(ident, file.drop), drop=file.drop, uid=file.uid,
-        user=file.user, inode=file.inode, digest=file.digest, task=file.task, submitted=file.submitted,
-        at=tick.look.now))
+    tick.add(
+        records.Accepted(
+            id=ident,
+            name=file.name or label(file.drop),
+            file=job_file(ident, file.drop),
+            drop=file.drop,
+            uid=file.uid,
+            user=file.user,
+            inode=file.inode,
+            digest=file.digest,
+            task=file.task,
+            submitted=file.submitted,
+            at=tick.look.now,
+        )
+    )
 
 
 # ---- requests -------------------------------------------------------------------------------------------
@@ -154,8 +196,16 @@ def take_request(tick: Decision, request: Request) -> None:
     reason = request.problem
     if len(allowed) < len(jobs):
         reason = f"not {request.user}'s: " + ", ".join(str(j.id) for j in jobs if j not in allowed)
-    tick.add(records.Requested(key=request.key, what=request.what or "unknown", user=request.user,
-                               ids=[job.id for job in allowed], at=tick.look.now, reason=reason))
+    tick.add(
+        records.Requested(
+            key=request.key,
+            what=request.what or "unknown",
+            user=request.user,
+            ids=[job.id for job in allowed],
+            at=tick.look.now,
+            reason=reason,
+        )
+    )
     for job in allowed:
         cancel(tick, job, request.user)
 
@@ -167,8 +217,11 @@ def asked_for(tick: Decision, request: Request) -> list[Job]:
         return [job for job in live if request.everything == "all" or job.uid == request.uid]
     wanted = set(request.targets)
     bare = {word.removesuffix(".yaml").removesuffix(".yml") for word in wanted if isinstance(word, str)}
-    return [job for job in live if job.id in wanted or job.name in bare
-            or job.drop.removesuffix(".yaml").removesuffix(".yml") in bare]
+    return [
+        job
+        for job in live
+        if job.id in wanted or job.name in bare or job.drop.removesuffix(".yaml").removesuffix(".yml") in bare
+    ]
 
 
 def cancel(tick: Decision, job: Job, by: str) -> None:
@@ -176,14 +229,18 @@ def cancel(tick: Decision, job: Job, by: str) -> None:
     if job.status is Status.PENDING:
         tick.add(ended(tick, job, Status.CANCELLED, f"cancelled by {by}"))
     elif job.stop is not Status.CANCELLED:
-        tick.add(records.Stopping(id=job.id, attempt=job.attempt, status=Status.CANCELLED,
-                                  reason=f"cancelled by {by}", at=tick.look.now))
+        tick.add(
+            records.Stopping(
+                id=job.id, attempt=job.attempt, status=Status.CANCELLED, reason=f"cancelled by {by}", at=tick.look.now
+            )
+        )
 
 
 def ended(tick: Decision, job: Job, status: Status, reason: str) -> records.Ended:
     """The end of a job that waits."""
-    return records.Ended(id=job.id, attempt=job.attempt, status=status, reason=reason, day=tick.look.day,
-                         at=tick.look.now)
+    return records.Ended(
+        id=job.id, attempt=job.attempt, status=status, reason=reason, day=tick.look.day, at=tick.look.now
+    )
 
 
 # ---- starts ---------------------------------------------------------------------------------------------

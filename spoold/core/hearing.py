@@ -25,7 +25,7 @@ class Heard(NamedTuple):
     beat: int
     incarnation: int
     since: float
-    moved: bool          # this observer has seen it move, or saw it young
+    moved: bool  # this observer has seen it move, or saw it young
 
 
 class Hearing:
@@ -40,7 +40,8 @@ class Hearing:
         return max(self.timeout, 3 * status.interval)
 
     def judge(self, status: NodeStatus, age: float, now: float, recorded: str) -> str:
-        """"up", "lost contact" or "down". age: of status.json by the server's clock; recorded: what the ledger says."""
+        """ "up", "lost contact" or "down". age: of status.json by the server's clock; recorded: what the ledger
+        says."""
         last = self.heard.get(status.node)
         if last is None or (last.beat, last.incarnation) != (status.beat, status.incarnation):
             last = Heard(status.beat, status.incarnation, now, last is not None or age < self.limit(status))

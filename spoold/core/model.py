@@ -10,17 +10,17 @@ from spool_layout.records import NodeStatus, Task
 class NewFile(NamedTuple):
     """A file in the head's own claim directory, read: a task to be accepted, or what is wrong with it."""
 
-    claim: str               # its name in the claim directory
-    drop: str                # the name under which it was dropped
+    claim: str  # its name in the claim directory
+    drop: str  # the name under which it was dropped
     uid: int
     user: str
     inode: int
     digest: str
-    submitted: float         # change time when it was dropped; order of acceptance
-    name: str = ""           # the task's own name, "" for none
+    submitted: float  # change time when it was dropped; order of acceptance
+    name: str = ""  # the task's own name, "" for none
     task: Task | None = None
-    problem: str = ""        # why it is no task
-    aside: str = ""          # the name it gets in rejected/
+    problem: str = ""  # why it is no task
+    aside: str = ""  # the name it gets in rejected/
 
 
 class Change(NamedTuple):
@@ -39,12 +39,12 @@ class Request(NamedTuple):
     """A request in the head's own claim directory, read."""
 
     claim: str
-    key: str                                # tells this file from any other, now and later
+    key: str  # tells this file from any other, now and later
     uid: int
     user: str
-    what: str = ""                          # "cancel"
-    targets: tuple[int | str, ...] = ()     # IDs, names or handles
-    everything: str = ""                    # "mine" or "all"
+    what: str = ""  # "cancel"
+    targets: tuple[int | str, ...] = ()  # IDs, names or handles
+    everything: str = ""  # "mine" or "all"
     problem: str = ""
 
 
@@ -52,14 +52,14 @@ class Report(NamedTuple):
     """What a node said last, and how well it is heard."""
 
     status: NodeStatus
-    heard: str                              # "up", "lost contact" or "down", by the head's own clock
+    heard: str  # "up", "lost contact" or "down", by the head's own clock
 
 
 class Look(NamedTuple):
     """One look."""
 
-    now: float                              # wall clock, for people
-    day: str                                # the same as a UTC date
+    now: float  # wall clock, for people
+    day: str  # the same as a UTC date
     new: tuple[NewFile, ...] = ()
     changes: tuple[Change, ...] = ()
     requests: tuple[Request, ...] = ()
@@ -69,5 +69,5 @@ class Look(NamedTuple):
 class Policy(NamedTuple):
     """The settings that decisions go by."""
 
-    uid: int = 0                            # of the head: may cancel everybody's
+    uid: int = 0  # of the head: may cancel everybody's
     unsatisfiable_after: float = 600.0

@@ -93,5 +93,9 @@ def idle(node: Node) -> Node:
     """The same node with nothing on it."""
     from spool_layout.records import GpuSlot
 
-    return Node(name=node.name, gpus=[GpuSlot(slot.gpu) for slot in node.gpus if slot.present],
-                cpus_milli=node.cpus_milli, memory_mb=node.memory_mb)
+    return Node(
+        name=node.name,
+        gpus=[GpuSlot(slot.gpu) for slot in node.gpus if slot.present],
+        cpus_milli=node.cpus_milli,
+        memory_mb=node.memory_mb,
+    )

@@ -38,7 +38,7 @@ def schedule(nodes: Iterable[Node], queue: Iterable[Job]) -> list[Grant]:
         ident, shape = heapq.heappop(turns)
         allocations = place(shape[1], shape[0], rooms)
         if allocations is None:
-            continue                    # nothing of this shape fits any more in this pass
+            continue  # nothing of this shape fits any more in this pass
         grants.append(Grant(ident, allocations))
         lines[shape].popleft()
         if lines[shape]:

@@ -23,7 +23,7 @@ from spool_layout import records
 from spool_layout.records import GONE, AnyEvent, Job, Phase
 from spool_layout.states import Status
 
-KILLED = 137      # 128 + SIGKILL: what a rank counts as that was ended because another one failed
+KILLED = 137  # 128 + SIGKILL: what a rank counts as that was ended because another one failed
 
 
 def outcome(job: Job, phases: Sequence[Phase | None], silent: Sequence[bool], now: float, day: str) -> list[AnyEvent]:
@@ -47,8 +47,14 @@ def over(job: Job, phases: list[Phase], now: float, day: str) -> AnyEvent:
     if job.stop is None and all(phase.phase == "never" for phase in phases):
         if any(phase.stage == "file" for phase in phases):
             return _ended(job, Status.CANCELLED, first_reason(phases), phases, now, day)
-        return records.Returned(id=job.id, attempt=job.attempt, file=job.file, in_running=True,
-                                reason=first_reason(phases) or "was not started in time", at=now)
+        return records.Returned(
+            id=job.id,
+            attempt=job.attempt,
+            file=job.file,
+            in_running=True,
+            reason=first_reason(phases) or "was not started in time",
+            at=now,
+        )
     if job.stop is not None:
         return _ended(job, job.stop, job.reason, phases, now, day)
     status, reason = failure(phases) or (Status.SUCCEEDED, "")
@@ -59,9 +65,17 @@ def _ended(job: Job, status: Status, reason: str, phases: Sequence[Phase], now: 
     times = [phase.ended_at for phase in phases if phase.ended_at is not None]
     first = phases[0]
     return records.Ended(
-        id=job.id, attempt=job.attempt, status=status, day=day, at=now, reason=reason,
-        exit_codes=job.exit_codes or codes(phases), pids=[phase.pid for phase in phases], end_at=max(times, default=now),
-        start_at=first.started_at if first.stage == "run" else None)
+        id=job.id,
+        attempt=job.attempt,
+        status=status,
+        day=day,
+        at=now,
+        reason=reason,
+        exit_codes=job.exit_codes or codes(phases),
+        pids=[phase.pid for phase in phases],
+        end_at=max(times, default=now),
+        start_at=first.started_at if first.stage == "run" else None,
+    )
 
 
 def failure(phases: Sequence[Phase | None]) -> tuple[Status, str] | None:
@@ -97,8 +111,9 @@ def first_reason(phases: Sequence[Phase]) -> str:
 
 def stopping(job: Job, status: Status, reason: str, phases: Sequence[Phase | None], now: float) -> records.Stopping:
     """What is left of the attempt is to be ended; it then counts as `status`."""
-    return records.Stopping(id=job.id, attempt=job.attempt, status=status, reason=reason, at=now,
-                            exit_codes=codes(phases))
+    return records.Stopping(
+        id=job.id, attempt=job.attempt, status=status, reason=reason, at=now, exit_codes=codes(phases)
+    )
 
 
 def going(job: Job, phases: Sequence[Phase | None], now: float) -> list[AnyEvent]:
@@ -121,10 +136,19 @@ def lost(job: Job, phases: Sequence[Phase | None], silent: Sequence[bool], now: 
     if live:
         return [] if job.stop is not None else [stopping(job, Status.FAILED, reason, phases, now)]
     cancelled = job.stop is Status.CANCELLED
-    return [records.Lost(
-        id=job.id, attempt=job.attempt, nodes=nodes, again=job.task.restartable and not cancelled,
-        reason=job.reason if cancelled else reason, day=day, at=now, exit_codes=codes(phases),
-        status=Status.CANCELLED if cancelled else Status.FAILED)]
+    return [
+        records.Lost(
+            id=job.id,
+            attempt=job.attempt,
+            nodes=nodes,
+            again=job.task.restartable and not cancelled,
+            reason=job.reason if cancelled else reason,
+            day=day,
+            at=now,
+            exit_codes=codes(phases),
+            status=Status.CANCELLED if cancelled else Status.FAILED,
+        )
+    ]
 
 
 def gone_ranks(phases: dict[str, Phase | None]) -> list[str]:

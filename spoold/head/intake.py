@@ -31,7 +31,7 @@ from spoold.core.model import NewFile, Request
 log = logging.getLogger("spoold.head")
 
 REQUEST_BYTES = 64 * 1024
-NAME_BYTES = 200             # of a claimed file's name: a prefix has to fit in front
+NAME_BYTES = 200  # of a claimed file's name: a prefix has to fit in front
 NEW, REQUEST = "new", "request"
 _CLAIMED = re.compile(r"^(?:new|request)(\d*)-(.*)$", re.DOTALL)
 
@@ -80,7 +80,7 @@ class Intake:
     def __init__(self, spool: Spool, disk: Disk, settings: Settings, local: bool, server_now: Callable[[], float]):
         self.spool, self.disk, self.settings, self.local = spool, disk, settings, local
         self.server_now = server_now
-        self.told: set[tuple[str, str]] = set()      # names left alone, with the reason, that were reported
+        self.told: set[tuple[str, str]] = set()  # names left alone, with the reason, that were reported
 
     # ---- which are complete
 
@@ -109,7 +109,7 @@ class Intake:
         except NotRegular as error:
             if "directory" in str(error.strerror):
                 return Left(name, "a directory, not a task file; it is left where it is")
-            return Ready(name, 0, 0.0)               # a link, FIFO or device: set aside, like any file that is no task
+            return Ready(name, 0, 0.0)  # a link, FIFO or device: set aside, like any file that is no task
         except PermissionError:
             return Left(name, "cannot be read by the head; it is left where it is")
         if seen.size > self.settings.max_file or is_complete(seen.data):
@@ -130,7 +130,7 @@ class Intake:
     def news(self, left: list[Left]) -> list[Left]:
         """Those of the names left alone that were not reported yet."""
         fresh = [item for item in left if tuple(item) not in self.told]
-        self.told = {tuple(item) for item in left}       # type: ignore[misc]
+        self.told = {tuple(item) for item in left}  # type: ignore[misc]
         return fresh
 
     # ---- reading what was claimed
@@ -146,8 +146,18 @@ class Intake:
             return NewFile(claim, drop, os.getuid(), user_name(os.getuid()), 0, "", 0.0, problem=str(error.strerror))
         submitted = ready.changed if ready and ready.changed else seen.changed
         task, problem = self.judge(seen, drop)
-        return NewFile(claim, drop, seen.uid, user_name(seen.uid), seen.inode, history.digest(seen.data), submitted,
-                       task.name if task else "", summary(task) if task else None, problem)
+        return NewFile(
+            claim,
+            drop,
+            seen.uid,
+            user_name(seen.uid),
+            seen.inode,
+            history.digest(seen.data),
+            submitted,
+            task.name if task else "",
+            summary(task) if task else None,
+            problem,
+        )
 
     def judge(self, seen: Seen, name: str) -> tuple[TaskSpec | None, str]:
         """A task, or why it is none."""
@@ -165,8 +175,10 @@ class Intake:
         """What is wrong with a file before its text is looked at; "" for nothing."""
         limit = self.settings.max_file
         if not self.serves(seen.uid):
-            return (f"belongs to {user_name(seen.uid)}, this spool serves {user_name(os.getuid())}: "
-                    "head and runners take only the files of the user whom they run as")
+            return (
+                f"belongs to {user_name(seen.uid)}, this spool serves {user_name(os.getuid())}: "
+                "head and runners take only the files of the user whom they run as"
+            )
         if seen.links != 1:
             return f"has {seen.links} hard links; a task file has one: copy it instead"
         if seen.size > limit:
@@ -215,5 +227,10 @@ def parse_request(claim: str, key: str, seen: Seen, problem: str) -> Request:
 
 def summary(task: TaskSpec) -> Task:
     """What the scheduler and the listings need of a task."""
-    return Task(num_nodes=task.num_nodes, setup=bool(task.setup), run=bool(task.run), restartable=task.restartable,
-                demands=tuple(Demand(d.accelerator, d.milli, d.cpus_milli, d.memory_mb) for d in task.demands))
+    return Task(
+        num_nodes=task.num_nodes,
+        setup=bool(task.setup),
+        run=bool(task.run),
+        restartable=task.restartable,
+        demands=tuple(Demand(d.accelerator, d.milli, d.cpus_milli, d.memory_mb) for d in task.demands),
+    )

@@ -25,9 +25,9 @@ from spool_layout.replay import State
 from spool_layout.settings import Settings
 from spool_layout.storage import Disk
 
-EVENTS = 1000              # a generation after so many events
-BYTES = 1 << 20            # or so much of them
-PACKED_AT_ONCE = 200       # files moved or removed in one go
+EVENTS = 1000  # a generation after so many events
+BYTES = 1 << 20  # or so much of them
+PACKED_AT_ONCE = 200  # files moved or removed in one go
 
 
 class Keeper:
@@ -79,6 +79,6 @@ class Keeper:
         source = self.spool.events_of(number)
         info = self.disk.stat(source)
         if info is not None and info.st_size == 0:
-            self.disk.remove(source)          # claimed, never sealed: holds nothing
+            self.disk.remove(source)  # claimed, never sealed: holds nothing
         else:
             self.disk.move(source, os.path.join(month, f"{number}.jsonl"))

@@ -28,7 +28,7 @@ from spoold.wake import Waker
 
 log = logging.getLogger("spoold.head")
 
-ONCE_TICKS = 50          # of one `--once`: each does all that can be done at once, so few are ever needed
+ONCE_TICKS = 50  # of one `--once`: each does all that can be done at once, so few are ever needed
 IDLE_BEFORE_LEDGER = 1.0  # seconds without an event after which the ledger is written anew
 
 
@@ -57,8 +57,16 @@ class Head:
         now = time.monotonic()
         path = self.spool.head(self.name)
         if role != self.role:
-            status = HeadStatus(format=FORMAT, host=self.host, pid=os.getpid(), role=role, epoch=epoch,
-                                since=time.time(), interval=self.settings.lock_heartbeat, version=version())
+            status = HeadStatus(
+                format=FORMAT,
+                host=self.host,
+                pid=os.getpid(),
+                role=role,
+                epoch=epoch,
+                since=time.time(),
+                interval=self.settings.lock_heartbeat,
+                version=version(),
+            )
             self.disk.publish(path, encode(status), durable=False)
             self.role, self.beaten = role, now
         elif now - self.beaten >= self.settings.lock_heartbeat:
@@ -214,8 +222,10 @@ class Head:
     def remember(self) -> None:
         """Keep what was heard for the next run on this host, in this boot."""
         shift = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
-        kept = {"boot": boot_id(), "heard": {n: h._replace(since=h.since + shift) for n, h in
-                                             self.hearing.remember().items()}}
+        kept = {
+            "boot": boot_id(),
+            "heard": {n: h._replace(since=h.since + shift) for n, h in self.hearing.remember().items()},
+        }
         os.makedirs(os.path.dirname(self.kept), 0o700, exist_ok=True)
         with open(f"{self.kept}.{os.getpid()}", "w", encoding="utf-8") as file:
             json.dump(kept, file)

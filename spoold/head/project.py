@@ -1,7 +1,7 @@
 """Putting what was decided onto the spool: moves of files, assigned.json, outcomes.
 
-Everything here is done from the state, may be cut anywhere and is done again by the same head or the next, with the same
-result. Order (each step relies on the one before):
+Everything here is done from the state, may be cut anywhere and is done again by the same head or the next, with the
+same result. Order (each step relies on the one before):
 
     1 claimed new files    claims/…/new-NAME   -> pending/ID.NAME, or running/ID.NAME where the job starts now
     2 waiting files        pending/ID.NAME     -> claims/…/ID.NAME -> compared -> running/ID.NAME
@@ -66,8 +66,12 @@ class Projector:
 
     def reject(self, claim: str, aside: str, reason: str) -> None:
         """Set a file aside: the reason first, then the file."""
-        self.disk.publish(os.path.join(self.spool.rejected, f"{without_ending(aside)}.error"),
-                          (reason.rstrip() + "\n").encode("utf-8", "replace"), 0o644, durable=False)
+        self.disk.publish(
+            os.path.join(self.spool.rejected, f"{without_ending(aside)}.error"),
+            (reason.rstrip() + "\n").encode("utf-8", "replace"),
+            0o644,
+            durable=False,
+        )
         self._move_claimed(self._claims(claim), os.path.join(self.spool.rejected, aside))
 
     # ---- 2: waiting files that start
@@ -83,8 +87,13 @@ class Projector:
             self._move_claimed(claimed, target)
             return None
         file = self._unused(job)
-        return Returned(id=job.id, attempt=job.attempt, file=file, at=self._now(),
-                        reason="its file was changed just when it was to start")
+        return Returned(
+            id=job.id,
+            attempt=job.attempt,
+            file=file,
+            at=self._now(),
+            reason="its file was changed just when it was to start",
+        )
 
     def _take(self, source: str, claimed: str, job: Job) -> bool:
         """Whether the file stands in the claim directory now. Absence is believed only of a listing."""
@@ -117,8 +126,9 @@ class Projector:
         return file
 
     def _withdrawn(self, job: Job, reason: str) -> Ended:
-        return Ended(id=job.id, attempt=job.attempt, status=Status.CANCELLED, reason=reason, day=self._today(),
-                     at=self._now())
+        return Ended(
+            id=job.id, attempt=job.attempt, status=Status.CANCELLED, reason=reason, day=self._today(), at=self._now()
+        )
 
     def put_back(self, event: Returned, was: str) -> None:
         """After `returned` is committed: out of the claim directory, back to pending/ under its unused name."""
@@ -138,8 +148,11 @@ class Projector:
                 continue
             wanted = self.desired(name)
             last = self.wrote.get(name)
-            if last and (last.attempts, last.incarnation) == (wanted.attempts, wanted.incarnation) \
-                    and self._stands(name, last, (addressed or {}).get(name)):
+            if (
+                last
+                and (last.attempts, last.incarnation) == (wanted.attempts, wanted.incarnation)
+                and self._stands(name, last, (addressed or {}).get(name))
+            ):
                 continue
             self.seq += 1
             wanted = self.desired(name)
@@ -155,24 +168,58 @@ class Projector:
         """What a node shall do, by the state: every attempt that holds anything of it."""
         node = self.state.nodes[name]
         attempts = {key: self._assignment(key, name) for key in sorted(node.shares)}
-        return Assigned(format=FORMAT, cluster=self.settings.name, version=(self.epoch.number, self.seq),
-                        incarnation=node.incarnation, attempts=attempts)
+        return Assigned(
+            format=FORMAT,
+            cluster=self.settings.name,
+            version=(self.epoch.number, self.seq),
+            incarnation=node.incarnation,
+            attempts=attempts,
+        )
 
     def _assignment(self, key: str, node: str) -> Assignment:
         ident, attempt = parse_attempt_key(key)
         job = self.state.jobs.get(ident)
         if job is None or job.attempt != attempt or not job.allocations:
-            return Assignment(id=ident, attempt=attempt, want="stop", file="", digest="", name="", user="", uid=0,
-                              rank=0, nodes=[node], addresses=[], gpus=[], milli=0, cpus_milli=0, memory_mb=0)
+            return Assignment(
+                id=ident,
+                attempt=attempt,
+                want="stop",
+                file="",
+                digest="",
+                name="",
+                user="",
+                uid=0,
+                rank=0,
+                nodes=[node],
+                addresses=[],
+                gpus=[],
+                milli=0,
+                cpus_milli=0,
+                memory_mb=0,
+            )
         rank = next(r for r, a in enumerate(job.allocations) if a.node == node)
         mine = job.allocations[rank]
         nodes = [a.node for a in job.allocations]
         return Assignment(
-            id=ident, attempt=attempt, want="run" if job.stop is None else "stop", file=job.file, digest=job.digest,
-            name=job.name, user=job.user, uid=job.uid, rank=rank, nodes=nodes,
+            id=ident,
+            attempt=attempt,
+            want="run" if job.stop is None else "stop",
+            file=job.file,
+            digest=job.digest,
+            name=job.name,
+            user=job.user,
+            uid=job.uid,
+            rank=rank,
+            nodes=nodes,
             addresses=[self.state.nodes[n].address if n in self.state.nodes else "" for n in nodes],
-            gpus=sorted(mine.gpus, key=self._index(node)), milli=_most(job), cpus_milli=mine.cpus_milli,
-            memory_mb=mine.memory_mb, go=job.go, restartable=job.task.restartable, task_id=self._task_id(job))
+            gpus=sorted(mine.gpus, key=self._index(node)),
+            milli=_most(job),
+            cpus_milli=mine.cpus_milli,
+            memory_mb=mine.memory_mb,
+            go=job.go,
+            restartable=job.task.restartable,
+            task_id=self._task_id(job),
+        )
 
     def _index(self, node: str):  # type: ignore[no-untyped-def]
         order = {slot.gpu.uuid: slot.gpu.index for slot in self.state.nodes[node].gpus}

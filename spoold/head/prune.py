@@ -22,8 +22,8 @@ from spool_layout.storage import Disk
 
 log = logging.getLogger("spoold.head")
 
-EVERY = 86400.0          # seconds between rounds
-AT_ONCE = 200            # files removed in one tick
+EVERY = 86400.0  # seconds between rounds
+AT_ONCE = 200  # files removed in one tick
 
 
 class Pruner:

@@ -31,7 +31,12 @@ class Recovery:
 
     def __init__(self, projector: Projector) -> None:
         self.p = projector
-        self.disk, self.spool, self.state, self.epoch = projector.disk, projector.spool, projector.state, projector.epoch
+        self.disk, self.spool, self.state, self.epoch = (
+            projector.disk,
+            projector.spool,
+            projector.state,
+            projector.epoch,
+        )
         self.own: set[str] = set()
 
     def older(self) -> list[str]:
@@ -109,8 +114,13 @@ class Recovery:
         elif history.digest(seen.data) == job.digest and seen.uid == job.uid:
             self.disk.move(path, self.spool.started(job.file))
         elif job.status is not Status.PENDING:
-            return Returned(id=job.id, attempt=job.attempt, file=self.p._unused(job), at=self.p._now(),
-                            reason="its file was changed just when it was to start")
+            return Returned(
+                id=job.id,
+                attempt=job.attempt,
+                file=self.p._unused(job),
+                at=self.p._now(),
+                reason="its file was changed just when it was to start",
+            )
         return None
 
     def _adopt(self, path: str, kind: str, name: str) -> None:
@@ -123,9 +133,13 @@ class Recovery:
         running/, ended ones whose file still stands in pending/ under their name."""
         running = self._names(self.spool.running)
         pending = self._names(self.spool.pending)
-        start = [job for job in self.state.jobs.values()
-                 if job.status is not Status.PENDING and job.file not in running]
+        start = [
+            job for job in self.state.jobs.values() if job.status is not Status.PENDING and job.file not in running
+        ]
         finish = [job for job in self.state.ended.values() if job.file in running]
-        waiting = [job for job in self.state.ended.values()
-                   if job.file in pending and not job.in_running and job.file not in self.state.waiting]
+        waiting = [
+            job
+            for job in self.state.ended.values()
+            if job.file in pending and not job.in_running and job.file not in self.state.waiting
+        ]
         return start, finish, waiting

@@ -42,15 +42,24 @@ from spoold.head.recover import Recovery
 
 log = logging.getLogger("spoold.head")
 
-TAKEN_AT_ONCE = 1000     # new files in one tick: the others wait for the next, so that nobody waits for long
-CHECKED_AT_ONCE = 50     # waiting files looked at for edits in place in one tick
+TAKEN_AT_ONCE = 1000  # new files in one tick: the others wait for the next, so that nobody waits for long
+CHECKED_AT_ONCE = 50  # waiting files looked at for edits in place in one tick
 
 
 class Term:
     """A head that leads. Raises Deposed or OSError out of `tick`: then it is over."""
 
-    def __init__(self, spool: Spool, disk: Disk, settings: Settings, hearing: Hearing, local: bool,
-                 server_now: Callable[[], float], epoch: Epoch, leader: Leader) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        disk: Disk,
+        settings: Settings,
+        hearing: Hearing,
+        local: bool,
+        server_now: Callable[[], float],
+        epoch: Epoch,
+        leader: Leader,
+    ) -> None:
         self.spool, self.disk, self.settings, self.hearing, self.epoch = spool, disk, settings, hearing, epoch
         self.server_now = server_now
         stock = leadership.seal(epoch, leader, time.time())
@@ -61,10 +70,10 @@ class Term:
         self.keeper.note(1)
         self.pruner = Pruner(spool, disk, settings, lambda ident: ident in self.state.jobs)
         self.policy = Policy(uid=os.getuid(), unsatisfiable_after=settings.unsatisfiable_after)
-        self.claimed: dict[str, Ready | None] = {}         # in our claim directory, to be read and committed
-        self.baseline: dict[int, tuple[int, int]] = {}     # waiting job -> (inode, change time) of what was accepted
-        self.missing: dict[str, float] = {}                # waiting file -> since when it is in no listing
-        self.again: float | None = None                    # seconds until something may be complete
+        self.claimed: dict[str, Ready | None] = {}  # in our claim directory, to be read and committed
+        self.baseline: dict[int, tuple[int, int]] = {}  # waiting job -> (inode, change time) of what was accepted
+        self.missing: dict[str, float] = {}  # waiting file -> since when it is in no listing
+        self.again: float | None = None  # seconds until something may be complete
         self.turn = 0
         self.recover()
 
@@ -79,7 +88,7 @@ class Term:
                 for event in events:
                     assert isinstance(event, Returned)
                     self._unclaim(name, event)
-        self.claimed = {name: None for name in recovery.own}
+        self.claimed = dict.fromkeys(recovery.own)
         start, finish, waiting = recovery.misplaced()
         self.project_starts([job.id for job in start])
         self.projector.finish(finish)
@@ -128,8 +137,14 @@ class Term:
         left += self._claim(REQUEST, self.spool.requests, self.disk.list(self.spool.requests))
         files = self._read_new()
         requests = self._read_requests()
-        look = Look(now=time.time(), day=time.strftime("%Y-%m-%d", time.gmtime()), new=tuple(files.values()),
-                    changes=tuple(changes), requests=tuple(requests), reports=tuple(reports))
+        look = Look(
+            now=time.time(),
+            day=time.strftime("%Y-%m-%d", time.gmtime()),
+            new=tuple(files.values()),
+            changes=tuple(changes),
+            requests=tuple(requests),
+            reports=tuple(reports),
+        )
         self._tell_left(left)
         return look, files
 
@@ -190,7 +205,7 @@ class Term:
         try:
             seen = self.disk.inspect(path, self.settings.max_file)
         except (FileNotFoundError, NotRegular, PermissionError):
-            changes.append(Change(job.id, deleted=True))     # no longer a file that its owner gave us
+            changes.append(Change(job.id, deleted=True))  # no longer a file that its owner gave us
             fresh.append(entry)
             return
         if seen.uid != job.uid:
@@ -205,8 +220,16 @@ class Term:
                     self._look_again(verdict)
                 return
             task, problem = self.intake.judge(seen, entry.name)
-            changes.append(Change(job.id, inode=seen.inode, digest=digest, name=task.name if task else "",
-                                  task=summary(task) if task else None, problem=problem))
+            changes.append(
+                Change(
+                    job.id,
+                    inode=seen.inode,
+                    digest=digest,
+                    name=task.name if task else "",
+                    task=summary(task) if task else None,
+                    problem=problem,
+                )
+            )
         self.baseline[job.id] = (seen.inode, seen.changed_ns)
 
     def _claim(self, kind: str, folder: str, entries: list[Entry]) -> list[Left]:
@@ -216,8 +239,9 @@ class Term:
             self._look_again(again)
         for file in ready[:TAKEN_AT_ONCE]:
             claim = claim_name(kind, file.name, self.claimed)
-            if self.disk.move(os.path.join(folder, file.name), os.path.join(self.epoch.claims, claim),
-                              file.inode or None):
+            if self.disk.move(
+                os.path.join(folder, file.name), os.path.join(self.epoch.claims, claim), file.inode or None
+            ):
                 self.claimed[claim] = file
             else:
                 self.epoch.check()
@@ -268,7 +292,7 @@ class Term:
             status = decode(seen.data, NodeStatus, path)
         except FileNotFoundError:
             return None
-        except Exception as error:     # a damaged or newer record of one node must not stop the others
+        except Exception as error:  # a damaged or newer record of one node must not stop the others
             log.warning("%s: %s", path, error)
             return None
         if status.format > FORMAT or status.node != node:
@@ -285,8 +309,16 @@ class Term:
         events: list[AnyEvent] = []
         for item in self.intake.news(left):
             if (item.name, item.reason) not in known:
-                events.append(Rejected(drop=item.name, file="", uid=os.getuid(), user=user_name(os.getuid()),
-                                       reason=item.reason, at=time.time()))
+                events.append(
+                    Rejected(
+                        drop=item.name,
+                        file="",
+                        uid=os.getuid(),
+                        user=user_name(os.getuid()),
+                        reason=item.reason,
+                        at=time.time(),
+                    )
+                )
         for event in events:
             self.state.apply(event)
         if events:
@@ -329,7 +361,7 @@ class Term:
             if job is None or job.status is Status.PENDING:
                 continue
             if job.attempt > 1 and job.file in {e.name for e in self.disk.list(self.spool.running)}:
-                continue                     # it ran before: its file stayed there
+                continue  # it ran before: its file stayed there
             was = job.file
             event = self.projector.start_waiting(job)
             if event is not None:
@@ -365,10 +397,11 @@ class Term:
 def aside_name(drop: str, taken: set[str]) -> str:
     """A name in rejected/ that no earlier file has: NAME.yaml, NAME.2.yaml …, with nothing unprintable in it."""
     stem = label(drop) if drop.isprintable() and len(os.fsencode(drop)) < 200 else label(drop[:80])
-    ending = drop[len(without_ending(drop)):] or ".yaml"
+    ending = drop[len(without_ending(drop)) :] or ".yaml"
     number = 1
-    while (name := f"{stem}{'' if number == 1 else f'.{number}'}{ending}") in taken \
-            or f"{without_ending(name)}.error" in taken:
+    while (
+        name := f"{stem}{'' if number == 1 else f'.{number}'}{ending}"
+    ) in taken or f"{without_ending(name)}.error" in taken:
         number += 1
     return name
 

@@ -3,12 +3,13 @@
 Three ways to find them, all used together:
 
 - descendants of its recorded processes;
-- children of the starter (the subreaper that orphans fall to) and their descendants, if they carry the attempt's mark in
+- children of the starter (the subreaper that orphans fall to) and their descendants, if they carry the attempt's mark
+in
   their environment or are in its session;
 - where the starter that spawned the attempt is dead, every process of the host that carries the mark.
 
-The mark is SKYSPOOL_ATTEMPT_DIR=<the attempt's local directory>, which is in no other process's environment. A process is
-known by pid and start time, and signalled through a pidfd, so that a pid that was given anew is never hit.
+The mark is SKYSPOOL_ATTEMPT_DIR=<the attempt's local directory>, which is in no other process's environment. A process
+is known by pid and start time, and signalled through a pidfd, so that a pid that was given anew is never hit.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def _add_tree(pid: int, found: dict[int, Process]) -> None:
 def stat_fields(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat after the name: state, ppid, pgrp, session, …"""
     text = read(f"/proc/{pid}/stat")
-    return text[text.rindex(")") + 2:].split() if text else None
+    return text[text.rindex(")") + 2 :].split() if text else None
 
 
 def session(pid: int) -> int:

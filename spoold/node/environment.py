@@ -34,36 +34,51 @@ class Host(NamedTuple):
     spool: str
     spool_id: str
     indices: Mapping[str, int]
-    by_uuid: bool            # CUDA_VISIBLE_DEVICES holds UUIDs
-    wrappers: str            # directory of the container wrappers, ahead on PATH
+    by_uuid: bool  # CUDA_VISIBLE_DEVICES holds UUIDs
+    wrappers: str  # directory of the container wrappers, ahead on PATH
     attempt_dir: str
     lang: str = "C.UTF-8"
 
 
 def login(owner: Owner, host: Host) -> dict[str, str]:
     """What a login gives."""
-    return {"HOME": owner.home, "USER": owner.name, "LOGNAME": owner.name, "SHELL": owner.shell or "/bin/bash",
-            "PATH": f"{host.wrappers}:{LOGIN_PATH}" if host.wrappers else LOGIN_PATH, "LANG": host.lang,
-            "PYTHONUNBUFFERED": "1"}
+    return {
+        "HOME": owner.home,
+        "USER": owner.name,
+        "LOGNAME": owner.name,
+        "SHELL": owner.shell or "/bin/bash",
+        "PATH": f"{host.wrappers}:{LOGIN_PATH}" if host.wrappers else LOGIN_PATH,
+        "LANG": host.lang,
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def ours(a: Assignment, host: Host) -> dict[str, str]:
     """By which jobs, their containers and their leftovers are known."""
-    return {"SKYSPOOL_ATTEMPT": f"{a.id}.{a.attempt}", "SKYSPOOL_ATTEMPT_DIR": host.attempt_dir,
-            "SKYSPOOL_JOB_ID": str(a.id), "SKYSPOOL_SPOOL_ID": host.spool_id, "SKYSPOOL_DIR": host.spool,
-            "SKYSPOOL_GPU_UUIDS": ",".join(a.gpus)}
+    return {
+        "SKYSPOOL_ATTEMPT": f"{a.id}.{a.attempt}",
+        "SKYSPOOL_ATTEMPT_DIR": host.attempt_dir,
+        "SKYSPOOL_JOB_ID": str(a.id),
+        "SKYSPOOL_SPOOL_ID": host.spool_id,
+        "SKYSPOOL_DIR": host.spool,
+        "SKYSPOOL_GPU_UUIDS": ",".join(a.gpus),
+    }
 
 
 def run_environment(a: Assignment, task: TaskSpec, owner: Owner, host: Host) -> dict[str, str]:
     """Of the run commands of one rank."""
     return {
         **login(owner, host),
-        "SKYPILOT_NODE_IPS": "\n".join(a.addresses), "SKYPILOT_NUM_NODES": str(len(a.nodes)),
+        "SKYPILOT_NODE_IPS": "\n".join(a.addresses),
+        "SKYPILOT_NUM_NODES": str(len(a.nodes)),
         "SKYPILOT_TASK_ID": a.task_id,
-        **task.envs, **task.secrets,
-        "SKYPILOT_NODE_RANK": str(a.rank), "SKYPILOT_NUM_GPUS_PER_NODE": str(whole_gpus(a.milli)),
+        **task.envs,
+        **task.secrets,
+        "SKYPILOT_NODE_RANK": str(a.rank),
+        "SKYPILOT_NUM_GPUS_PER_NODE": str(whole_gpus(a.milli)),
         **common(a, host),
-        "CUDA_VISIBLE_DEVICES": visible(a.gpus, host), "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": visible(a.gpus, host),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         **ours(a, host),
     }
 
@@ -72,10 +87,13 @@ def setup_environment(a: Assignment, task: TaskSpec, owner: Owner, host: Host) -
     """Of the setup commands: no CUDA_VISIBLE_DEVICES, as under SkyPilot."""
     return {
         **login(owner, host),
-        "SKYPILOT_SETUP_NODE_IPS": "\n".join(a.addresses), "SKYPILOT_NUM_NODES": str(len(a.nodes)),
+        "SKYPILOT_SETUP_NODE_IPS": "\n".join(a.addresses),
+        "SKYPILOT_NUM_NODES": str(len(a.nodes)),
         "SKYPILOT_TASK_ID": a.task_id,
-        **task.envs, **task.secrets,
-        "SKYPILOT_SETUP_NODE_RANK": str(a.rank), "SKYPILOT_SETUP_NUM_GPUS_PER_NODE": str(whole_gpus(a.milli)),
+        **task.envs,
+        **task.secrets,
+        "SKYPILOT_SETUP_NODE_RANK": str(a.rank),
+        "SKYPILOT_SETUP_NUM_GPUS_PER_NODE": str(whole_gpus(a.milli)),
         **common(a, host),
         **ours(a, host),
     }
@@ -84,8 +102,11 @@ def setup_environment(a: Assignment, task: TaskSpec, owner: Owner, host: Host) -
 def common(a: Assignment, host: Host) -> dict[str, str]:
     """Variables of SkyPilot that a task cannot set itself."""
     cluster = {"cluster_name": host.cluster, "cloud": "Skyspool", "region": None, "zone": None}
-    return {"SKYPILOT_CLUSTER_INFO": json.dumps(cluster), "SKYPILOT_USER": a.user,
-            "SKYPILOT_INTERNAL_JOB_ID": str(a.id)}
+    return {
+        "SKYPILOT_CLUSTER_INFO": json.dumps(cluster),
+        "SKYPILOT_USER": a.user,
+        "SKYPILOT_INTERNAL_JOB_ID": str(a.id),
+    }
 
 
 def whole_gpus(milli: int) -> int:

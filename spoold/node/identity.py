@@ -40,6 +40,7 @@ def bind(spool: Spool, disk: Disk, node: str) -> None:
     data = disk.read(path)
     owner = decode(data, NodeOwner, path) if data else mine
     if owner.machine != mine.machine:
-        raise Taken(f"the node name {node!r} belongs to host {owner.host}",
-                    f"start this one under another name (--name NODE), or, if {owner.host} is gone for good, "
-                    f"remove {path}")
+        raise Taken(
+            f"the node name {node!r} belongs to host {owner.host}",
+            f"start this one under another name (--name NODE), or, if {owner.host} is gone for good, remove {path}",
+        )

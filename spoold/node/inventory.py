@@ -32,14 +32,15 @@ def take(node: str, flags: DeclaredNode, declared: DeclaredNode) -> Inventory:
         gpus=gpus.parse_spec(spec, node) if spec is not None else gpus.detect(),
         cpus_milli=int(cpus * 1000) if cpus else 1000 * len(os.sched_getaffinity(0)),
         memory_mb=int(memory * 1024) if memory else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
-        address=flags.address or declared.address or own_address())
+        address=flags.address or declared.address or own_address(),
+    )
 
 
 def own_address() -> str:
     """The address by which this host would reach others; no packet is sent. 127.0.0.1 where it has no network."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))      # TEST-NET-1 (RFC 5737): only asks the routing table
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737): only asks the routing table
             return str(probe.getsockname()[0])
         except OSError:
             pass

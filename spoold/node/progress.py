@@ -19,10 +19,10 @@ from typing import Any
 import msgspec
 
 from spool_layout.records import Phase
+from spoold.local import boot_id
 from spoold.node import containment
 from spoold.node.containment import Process
 from spoold.node.workplace import Attempt, Workplace, boot_time, is_alive, read_json, start_time
-from spoold.local import boot_id
 
 
 def prepare(place: Workplace, key: str, order: dict[str, Any], scripts: dict[str, str]) -> None:
@@ -75,8 +75,15 @@ def _exited(attempt: Attempt, stage: str, names: set[str]) -> Phase:
     end = attempt.read(f"{stage}.exit")
     began = attempt.read(f"{stage}.pid") if f"{stage}.pid" in names else None
     reason = "ended by its node, which had lost contact" if "fenced" in names else ""
-    return Phase("exited", stage=stage, code=end["code"], ended_at=end["at"], pid=began["pid"] if began else 0,
-                 started_at=began["at"] if began else None, reason=reason)
+    return Phase(
+        "exited",
+        stage=stage,
+        code=end["code"],
+        ended_at=end["at"],
+        pid=began["pid"] if began else 0,
+        started_at=began["at"] if began else None,
+        reason=reason,
+    )
 
 
 def _live(attempt: Attempt, phase: str, stage: str) -> Phase:
@@ -122,7 +129,7 @@ class Ending:
             for process in found:
                 containment.signal_process(process, number)
                 if number == signal.SIGTERM:
-                    containment.signal_process(process, signal.SIGCONT)      # a stopped process cannot heed it
+                    containment.signal_process(process, signal.SIGCONT)  # a stopped process cannot heed it
         return False
 
 

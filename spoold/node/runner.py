@@ -50,16 +50,17 @@ from spoold.wake import Waker
 
 log = logging.getLogger("spoold.node")
 
-ONCE_FOR = 2.0            # seconds that --once waits for what it started: short jobs end within one run of cron
-ONCE_INTERVAL = 60.0      # cron's
+ONCE_FOR = 2.0  # seconds that --once waits for what it started: short jobs end within one run of cron
+ONCE_INTERVAL = 60.0  # cron's
 UNCONFIRMED = frozenset({"starting", "setup", "ready", "running", "exited"})
 
 
 class Runner:
     """A node's runner."""
 
-    def __init__(self, root: str, flags: DeclaredNode, *, once: bool = False, name: str | None = None,
-                 state: str | None = None) -> None:
+    def __init__(
+        self, root: str, flags: DeclaredNode, *, once: bool = False, name: str | None = None, state: str | None = None
+    ) -> None:
         self.spool, self.disk, self.once = Spool(root), Disk(), once
         self.settings = load(self.spool, self.disk)
         self.node = node_name(name)
@@ -92,7 +93,7 @@ class Runner:
         path = self.spool.status(self.node)
         data = self.disk.read(path)
         old = decode(data, NodeStatus, path) if data is not None else None
-        self.seen = tuple(old.seen) if old else (0, 0)
+        self.seen: tuple[int, int] = old.seen if old else (0, 0)
         self.read_version: tuple[int, int] = (0, 0)
         self.read_incarnation = 0
         self.beat = old.beat if old else 0
@@ -125,8 +126,13 @@ class Runner:
         """Until SIGTERM or SIGINT; jobs and starter go on."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
-        log.info("node %s of %s: %d GPUs, %g CPUs", self.node, self.spool.root, len(self.inventory.gpus),
-                 self.inventory.cpus_milli / 1000)
+        log.info(
+            "node %s of %s: %d GPUs, %g CPUs",
+            self.node,
+            self.spool.root,
+            len(self.inventory.gpus),
+            self.inventory.cpus_milli / 1000,
+        )
         trouble, pause = "", 0.0
         while not self.stopping:
             try:
@@ -206,7 +212,7 @@ class Runner:
         found = self._read_assigned()
         if found is None:
             return
-        version = tuple(found.version)
+        version = found.version
         if version >= self.seen:
             self.seen = version
             self.assigned = found
@@ -251,7 +257,7 @@ class Runner:
         try:
             os.write(self.orders, f"{key}\n".encode())
         except BlockingIOError:
-            pass         # the FIFO is full of orders: this one is repeated
+            pass  # the FIFO is full of orders: this one is repeated
 
     # ---- starting
 
@@ -285,19 +291,33 @@ class Runner:
         """What the starter needs to spawn an attempt."""
         owner = owner_of(a.uid if os.getuid() == 0 and a.uid in self._served() else os.getuid())
         logs = self.spool.log_dir(a.id, a.attempt)
-        host = Host(self.node, self.settings.name, self.spool.root, self.settings.id,
-                    {gpu.uuid: gpu.index for gpu in self.inventory.gpus}, self.settings.gpu_ids == "uuid",
-                    os.path.join(os.path.dirname(__file__), "wrappers"), self.place.attempt(key).path)
+        host = Host(
+            self.node,
+            self.settings.name,
+            self.spool.root,
+            self.settings.id,
+            {gpu.uuid: gpu.index for gpu in self.inventory.gpus},
+            self.settings.gpu_ids == "uuid",
+            os.path.join(os.path.dirname(__file__), "wrappers"),
+            self.place.attempt(key).path,
+        )
         rank = (a.rank, len(a.nodes), self.node)
         order: dict[str, Any] = {
-            "version": self.seen, "node": self.node, "shell": self.settings.shell, "rcfile": self.rcfile,
-            "restartable": a.restartable, "workdir": os.path.join(logs, f"workdir-{a.rank}") if task.git
-            else expand(task.workdir or "~", owner.home),
-            "run_log": os.path.join(logs, run_log(*rank)), "run_env": run_environment(a, task, owner, host),
-            "file_mounts": {expand(t, owner.home): expand(s, owner.home) for t, s in task.file_mounts.items()}}
+            "version": self.seen,
+            "node": self.node,
+            "shell": self.settings.shell,
+            "rcfile": self.rcfile,
+            "restartable": a.restartable,
+            "workdir": os.path.join(logs, f"workdir-{a.rank}") if task.git else expand(task.workdir or "~", owner.home),
+            "run_log": os.path.join(logs, run_log(*rank)),
+            "run_env": run_environment(a, task, owner, host),
+            "file_mounts": {expand(t, owner.home): expand(s, owner.home) for t, s in task.file_mounts.items()},
+        }
         if task.setup:
-            order |= {"setup_log": os.path.join(logs, setup_log(*rank)),
-                      "setup_env": setup_environment(a, task, owner, host)}
+            order |= {
+                "setup_log": os.path.join(logs, setup_log(*rank)),
+                "setup_env": setup_environment(a, task, owner, host),
+            }
         if task.git:
             order["git"] = {"url": task.git.url, "ref": task.git.ref}
         return order
@@ -328,7 +348,7 @@ class Runner:
         if self.ending.step(attempt) and attempt.key not in self.sweeps:
             phase = progress.stand(attempt)
             if phase.phase != "exited" and progress.supervisor(attempt) is not None:
-                return                       # just gone: the starter is about to write how it ended
+                return  # just gone: the starter is about to write how it ended
             progress.close(attempt, phase)
 
     def sweep_containers(self, attempt: Attempt) -> None:
@@ -355,7 +375,7 @@ class Runner:
     def phases(self) -> dict[str, Phase]:
         """Phase of every attempt that is remembered."""
         found = {}
-        for key in self.place.keys():
+        for key in self.place.remembered():
             found[key] = self.final.get(key) or self.stand(key)
         return found
 
@@ -363,10 +383,13 @@ class Runner:
         """Where one attempt stands now, after cleaning up where that is due."""
         attempt = self.place.attempt(key)
         phase = progress.stand(attempt)
-        dead = phase.phase in ("starting", "setup", "ready", "running") and attempt.has("marker") \
+        dead = (
+            phase.phase in ("starting", "setup", "ready", "running")
+            and attempt.has("marker")
             and progress.supervisor(attempt) is None
+        )
         if dead:
-            phase = progress.stand(attempt)      # it may have written the end just before
+            phase = progress.stand(attempt)  # it may have written the end just before
             dead = phase.phase in ("starting", "setup", "ready", "running")
         if dead or (phase.phase == "exited" and self._ends_alone(key)):
             self.clean(attempt, phase)
@@ -382,10 +405,14 @@ class Runner:
 
     def forget(self) -> bool:
         """Forget what is over, no longer mentioned by a higher version, and reported so. Whether anything was."""
-        if self.written is None or tuple(self.written.seen) < tuple(self.seen) or self.read_version != self.seen:
+        if self.written is None or self.written.seen < self.seen or self.read_version != self.seen:
             return False
-        gone = [key for key in list(self.final) if key not in self.assigned.attempts
-                and tuple((self.place.attempt(key).read("order.json") or {}).get("version", (0, 0))) < self.seen]
+        gone = [
+            key
+            for key in list(self.final)
+            if key not in self.assigned.attempts
+            and tuple((self.place.attempt(key).read("order.json") or {}).get("version", (0, 0))) < self.seen
+        ]
         for key in gone:
             progress.forget(self.place.attempt(key))
             del self.final[key]
@@ -397,7 +424,11 @@ class Runner:
         """Write status.json if it says something new, or the heartbeat is due."""
         status = self.status(left)
         due = force or time.monotonic() - self.written_at >= self.interval
-        if not due and self.written is not None and msgspec.structs.replace(status, beat=self.written.beat) == self.written:
+        if (
+            not due
+            and self.written is not None
+            and msgspec.structs.replace(status, beat=self.written.beat) == self.written
+        ):
             return
         self.beat += 1
         status = msgspec.structs.replace(status, beat=self.beat)
@@ -408,12 +439,29 @@ class Runner:
     def status(self, left: bool) -> NodeStatus:
         """What status.json says."""
         return NodeStatus(
-            format=FORMAT, node=self.node, host=socket.gethostname(), incarnation=self.incarnation, beat=self.beat,
-            interval=self.interval, driven="once" if self.once else "daemon", machine=machine_id(), boot=boot_id(),
-            pid=os.getpid(), version=program_version(), memory=self.place.memory, since=self.since,
-            address=self.inventory.address, gpus=self.inventory.gpus, cpus_milli=self.inventory.cpus_milli,
-            memory_mb=self.inventory.memory_mb, seen=self.seen, read=self.read_version,
-            read_incarnation=self.read_incarnation, attempts=self.phases(), left=left)
+            format=FORMAT,
+            node=self.node,
+            host=socket.gethostname(),
+            incarnation=self.incarnation,
+            beat=self.beat,
+            interval=self.interval,
+            driven="once" if self.once else "daemon",
+            machine=machine_id(),
+            boot=boot_id(),
+            pid=os.getpid(),
+            version=program_version(),
+            memory=self.place.memory,
+            since=self.since,
+            address=self.inventory.address,
+            gpus=self.inventory.gpus,
+            cpus_milli=self.inventory.cpus_milli,
+            memory_mb=self.inventory.memory_mb,
+            seen=self.seen,
+            read=self.read_version,
+            read_incarnation=self.read_incarnation,
+            attempts=self.phases(),
+            left=left,
+        )
 
 
 def owner_of(uid: int) -> Owner:
@@ -432,11 +480,14 @@ def expand(path: str, home: str) -> str:
 
 def spawn_starter(place: Workplace) -> None:
     """Start the node's starter, no child of ours: it outlives this process."""
-    code = (f"import os,sys\nif os.fork(): os._exit(0)\nos.setsid()\n"
-            f"os.execv(sys.executable,[sys.executable,'-m','spoold.node.starter',{place.path!r}])")
+    code = (
+        f"import os,sys\nif os.fork(): os._exit(0)\nos.setsid()\n"
+        f"os.execv(sys.executable,[sys.executable,'-m','spoold.node.starter',{place.path!r}])"
+    )
     with open(os.path.join(place.path, "starter.log"), "ab") as errors:
-        subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, cwd="/",
-                       check=True)
+        subprocess.run(
+            [sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, cwd="/", check=True
+        )
     for _ in range(100):
         if place.has_starter():
             return
@@ -450,9 +501,17 @@ def program_version() -> str:
     return version()
 
 
-def run_node(root: str, *, once: bool = False, name: str | None = None, gpus: str | None = None,
-             cpus: float | None = None, memory_gb: float | None = None, address: str | None = None,
-             state: str | None = None) -> int:
+def run_node(
+    root: str,
+    *,
+    once: bool = False,
+    name: str | None = None,
+    gpus: str | None = None,
+    cpus: float | None = None,
+    memory_gb: float | None = None,
+    address: str | None = None,
+    state: str | None = None,
+) -> int:
     """`spoold node ROOT`. The exit code."""
     runner = Runner(root, DeclaredNode(gpus, cpus, memory_gb, address), once=once, name=name, state=state)
     try:

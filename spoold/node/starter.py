@@ -2,19 +2,20 @@
 
     python -m spoold.node.starter DIRECTORY
 
-It is told by a line "KEY" in the FIFO `orders` to look at attempts/KEY, and does what is due there: make the marker (put
-if absent) and spawn, or spawn `run` when setup is over and `go` is there. An order for what is done already does
+It is told by a line "KEY" in the FIFO `orders` to look at attempts/KEY, and does what is due there: make the marker
+(put if absent) and spawn, or spawn `run` when setup is over and `go` is there. An order for what is done already does
 nothing, so the runner may repeat itself. Lost orders are repeated by the runner.
 
-It never touches the spool itself: opening the log, changing into workdir and cloning happen in the forked child, so that
-a file server that hangs holds up that child alone. It is a subreaper: what a job leaves behind becomes its child, which
-is how leftovers are found. It holds no lock but its own, and ends by itself when it has no children and no runner.
+It never touches the spool itself: opening the log, changing into workdir and cloning happen in the forked child, so
+that a file server that hangs holds up that child alone. It is a subreaper: what a job leaves behind becomes its child,
+which is how leftovers are found. It holds no lock but its own, and ends by itself when it has no children and no
+runner.
 
 Cut anywhere: before the marker, nothing happened, and another starter does it. Between marker and exit file: the runner
 sees a marker whose starter is dead, ends what is left of the attempt, and reports it lost.
 
-Time rule: when the runner's last renewal is beyond its limit, nothing is spawned (the order is marked, and never run), and
-attempts that may run again elsewhere are killed.
+Time rule: when the runner's last renewal is beyond its limit, nothing is spawned (the order is marked, and never run),
+and attempts that may run again elsewhere are killed.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from typing import Any, NoReturn
 from spoold.node import containment
 from spoold.node.workplace import Attempt, Workplace, start_time, write
 
-PR_SET_CHILD_SUBREAPER = 36      # linux/prctl.h
-IDLE = 10.0                      # seconds without children and runner after which it ends
-CANNOT_START = 70                # EX_SOFTWARE: what a child ends with that could not become the job
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+IDLE = 10.0  # seconds without children and runner after which it ends
+CANNOT_START = 70  # EX_SOFTWARE: what a child ends with that could not become the job
 
 
 class Starter:
@@ -41,7 +42,7 @@ class Starter:
 
     def __init__(self, path: str) -> None:
         self.place = Workplace(path)
-        self.children: dict[int, tuple[str, str]] = {}       # pid -> (key, stage)
+        self.children: dict[int, tuple[str, str]] = {}  # pid -> (key, stage)
         self.orders = os.open(self.place.orders, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self.bell = os.open(self.place.bell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self.woken, self.waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -90,8 +91,8 @@ class Starter:
             return
         if "marker" not in names:
             self.begin(attempt, names)
-        elif "setup.exit" in names and "run.sh" in names and "run.pid" not in names and "go" in names:
-            if attempt.read("setup.exit")["code"] == 0 and not names & {"stop", "run.exit", "fail"}:
+        elif names >= {"setup.exit", "run.sh", "go"} and not names & {"run.pid", "stop", "run.exit", "fail"}:
+            if attempt.read("setup.exit")["code"] == 0:
                 self.spawn(attempt, "run")
 
     def begin(self, attempt: Attempt, names: set[str]) -> None:
@@ -120,7 +121,7 @@ class Starter:
         try:
             os.write(self.bell, b"!")
         except BlockingIOError:
-            pass         # it has wake-ups enough
+            pass  # it has wake-ups enough
 
     # ---- ends
 
@@ -142,7 +143,7 @@ class Starter:
         try:
             attempt.write(f"{stage}.exit", {"code": code, "at": time.time()})
         except FileNotFoundError:
-            return           # its place was taken away
+            return  # its place was taken away
         if stage == "setup":
             self.look_at(key)
         self.ring()
@@ -215,8 +216,10 @@ def _settle(order: dict[str, Any], stage: str, log: int) -> None:
 
 def _clone(git: dict[str, str], target: str, env: dict[str, str]) -> None:
     """git clone into the log directory; a clone that an earlier try left half done is not reused."""
-    for words in (["git", "clone", "--quiet", git["url"], target],
-                  *([["git", "-C", target, "checkout", "--quiet", git["ref"]]] if git.get("ref") else [])):
+    for words in (
+        ["git", "clone", "--quiet", git["url"], target],
+        *([["git", "-C", target, "checkout", "--quiet", git["ref"]]] if git.get("ref") else []),
+    ):
         pid = os.posix_spawnp("git", words, {**env, "GIT_TERMINAL_PROMPT": "0"})
         if (code := exit_code(os.waitpid(pid, 0)[1])) != 0:
             raise RuntimeError(f"`{' '.join(words)}` ended with {code}")
@@ -232,8 +235,8 @@ def _give_up(attempt: Attempt, log: int, reason: str) -> NoReturn:
 def _bash(attempt: Attempt, stage: str, order: dict[str, Any]) -> list[str]:
     """The words of bash. A login job's bash is interactive, as under SkyPilot, so that ~/.bashrc is read in full.
 
-    Without a terminal such a bash says twice that it has no job control. It starts with its errors going nowhere, the log
-    as descriptor 9; the first thing that its rc file does is to send errors to the log again.
+    Without a terminal such a bash says twice that it has no job control. It starts with its errors going nowhere, the
+    log as descriptor 9; the first thing that its rc file does is to send errors to the log again.
     """
     script = attempt.file(f"{stage}.sh")
     if order["shell"] == "plain":

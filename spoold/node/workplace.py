@@ -65,7 +65,7 @@ class Workplace:
         """The place of one attempt."""
         return Attempt(os.path.join(self.attempts, key))
 
-    def keys(self) -> list[str]:
+    def remembered(self) -> list[str]:
         """Keys of all attempts that are remembered."""
         return [name for name in os.listdir(self.attempts) if not name.startswith(".")]
 
@@ -73,15 +73,17 @@ class Workplace:
 
     def lock_runner(self) -> int:
         """Hold the runner's lock for life. Taken: another runner has this name on this host."""
-        for _ in range(20):      # the starter tries it for an instant, to see whether a runner lives
+        for _ in range(20):  # the starter tries it for an instant, to see whether a runner lives
             descriptor = try_lock(self._file("lock"))
             if descriptor is not None:
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, str(os.getpid()).encode())
                 return descriptor
             time.sleep(0.05)
-        raise Taken(f"this node already has a runner on this host, pid {read(self._file('lock'))}",
-                    "stop it, or start this one under another name: spoold node DIR --name NAME")
+        raise Taken(
+            f"this node already has a runner on this host, pid {read(self._file('lock'))}",
+            "stop it, or start this one under another name: spoold node DIR --name NAME",
+        )
 
     def lock_starter(self) -> int | None:
         """Hold the starter's lock for life; None: a starter lives."""
@@ -98,7 +100,8 @@ class Workplace:
     # ---- the time rule
 
     def renew(self, limit: float | None) -> None:
-        """Note that status.json was written now. limit: seconds for which that holds; None: for ever (left on purpose)."""
+        """Note that status.json was written now. limit: seconds for which that holds; None: for ever (left on
+        purpose)."""
         write(self._file("renewed"), {"boot": boot_id(), "at": boot_time(), "limit": limit})
 
     def age(self) -> float | None:
@@ -151,8 +154,10 @@ class Attempt:
 
     def mark(self, by: str) -> bool:
         """Put the marker there if absent. by: "starter" or "runner". True: it is ours."""
-        return link_new(self.file("marker"), json.dumps(
-            {"by": by, "pid": os.getpid(), "start": start_time(os.getpid()), "boot": boot_id()}))
+        return link_new(
+            self.file("marker"),
+            json.dumps({"by": by, "pid": os.getpid(), "start": start_time(os.getpid()), "boot": boot_id()}),
+        )
 
 
 # ---- files ---------------------------------------------------------------------------------------------------
@@ -228,7 +233,7 @@ def boot_time() -> float:
 def start_time(pid: int) -> int | None:
     """When a process started, in clock ticks since boot (proc(5), field 22); None: there is none."""
     text = read(f"/proc/{pid}/stat")
-    return int(text[text.rindex(")") + 2:].split()[19]) if text else None
+    return int(text[text.rindex(")") + 2 :].split()[19]) if text else None
 
 
 def is_alive(pid: int, start: int | None) -> bool:
@@ -236,5 +241,5 @@ def is_alive(pid: int, start: int | None) -> bool:
     text = read(f"/proc/{pid}/stat")
     if not text:
         return False
-    fields = text[text.rindex(")") + 2:].split()
+    fields = text[text.rindex(")") + 2 :].split()
     return int(fields[19]) == start and fields[0] not in "ZX"

@@ -43,18 +43,36 @@ class Scenario:
 
     def node(self, name: str, spec: str = "", cpus: float = 64, heard: str = "up", **more: object) -> None:
         """A node reports (for the first time, or again)."""
-        self.reports[name] = NodeStatus(1, name, name, 1, 1, 2.0, gpus=gpus(name, spec), address=f"10.0.0.{name[1:]}",
-                                        cpus_milli=int(cpus * 1000), memory_mb=65536, **more)  # type: ignore[arg-type]
+        self.reports[name] = NodeStatus(
+            1,
+            name,
+            name,
+            1,
+            1,
+            2.0,
+            gpus=gpus(name, spec),
+            address=f"10.0.0.{name[1:]}",
+            cpus_milli=int(cpus * 1000),
+            memory_mb=65536,
+            **more,
+        )  # type: ignore[arg-type]
         self.heard[name] = heard
 
     def phase(self, node: str, key: str, phase: Phase) -> None:
         """A node reports where an attempt stands."""
         old = self.reports[node]
-        self.reports[node] = NodeStatus(**{f: getattr(old, f) for f in old.__struct_fields__}
-                                        | {"attempts": {**old.attempts, key: phase}})
+        self.reports[node] = NodeStatus(
+            **{f: getattr(old, f) for f in old.__struct_fields__} | {"attempts": {**old.attempts, key: phase}}
+        )
 
-    def look(self, *, after: float = 1.0, changes: tuple[Change, ...] = (), new: tuple[NewFile, ...] = (),
-             requests: tuple[Request, ...] = ()) -> list[object]:
+    def look(
+        self,
+        *,
+        after: float = 1.0,
+        changes: tuple[Change, ...] = (),
+        new: tuple[NewFile, ...] = (),
+        requests: tuple[Request, ...] = (),
+    ) -> list[object]:
         """One tick: the events it decides on."""
         self.now += after
         reports = tuple(Report(status, self.heard[name]) for name, status in self.reports.items())
@@ -65,8 +83,19 @@ class Scenario:
     def drop(self, *tasks: Task, uid: int = 0) -> list[int]:
         """Drop tasks, look once, and tell the IDs they were given."""
         first = self.state.next_id
-        files = tuple(NewFile(f"new-j{i}.yaml", f"j{first + i}.yaml", uid, f"u{uid}", first + i, f"d{first + i}",
-                              self.now + i / 1000, task=each) for i, each in enumerate(tasks))
+        files = tuple(
+            NewFile(
+                f"new-j{i}.yaml",
+                f"j{first + i}.yaml",
+                uid,
+                f"u{uid}",
+                first + i,
+                f"d{first + i}",
+                self.now + i / 1000,
+                task=each,
+            )
+            for i, each in enumerate(tasks)
+        )
         self.look(new=files)
         return list(range(first, self.state.next_id))
 

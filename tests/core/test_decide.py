@@ -50,7 +50,10 @@ def test_one_failed_rank_ends_the_others_which_count_as_137() -> None:
     (last,) = s.look()
     assert isinstance(last, Ended)
     assert (last.status, last.exit_codes, last.reason) == (
-        Status.FAILED, [0, 3, 137], "rank 1: run ended with exit code 3")
+        Status.FAILED,
+        [0, 3, 137],
+        "rank 1: run ended with exit code 3",
+    )
 
 
 def test_a_rank_that_ends_well_early_ends_nobody() -> None:

@@ -41,8 +41,8 @@ def test_a_sharer_never_gets_a_gpu_with_a_whole_holder() -> None:
 
 def test_fractions_go_to_the_fullest_gpu_also_across_nodes() -> None:
     s = Scenario(n1="H100:1", n2="H100:2")
-    s.drop(task("H100:2"))                    # both of n2
-    s.drop(task("H100:0.5"))                  # n1
+    s.drop(task("H100:2"))  # both of n2
+    s.drop(task("H100:0.5"))  # n1
     s.finish(1)
     s.drop(task("H100:0.3"))
     assert s.gpus_of(3) == [{"n1/0": 300}]
@@ -55,7 +55,7 @@ def test_a_gang_starts_on_all_its_nodes_or_on_none() -> None:
     assert s.running == [1, 3]
     s.finish(1)
     assert s.running == [2, 3]
-    assert [a.node for a in s.state.jobs[2].allocations] == ["n1", "n4"]   # n4 is fuller
+    assert [a.node for a in s.state.jobs[2].allocations] == ["n1", "n4"]  # n4 is fuller
 
 
 def test_ranks_are_numbered_by_the_nodes_natural_order() -> None:
@@ -105,16 +105,28 @@ shapes = st.builds(
     Task,
     num_nodes=st.integers(1, 3),
     demands=st.lists(
-        st.builds(demand, st.sampled_from(["", "H100:1", "H100:2", "H100:0.5", "H100:0.3", "A100:1", "A100:0.7"]),
-                  cpus=st.sampled_from([0.5, 1, 3]), memory=st.sampled_from([0, 1000])),
-        min_size=1, max_size=2).map(tuple))
-clusters = st.lists(st.tuples(st.sampled_from(["", "H100:1", "H100:4", "A100:2", "H100:2,A100:1"]),
-                              st.integers(1, 8)), min_size=0, max_size=4)
+        st.builds(
+            demand,
+            st.sampled_from(["", "H100:1", "H100:2", "H100:0.5", "H100:0.3", "A100:1", "A100:0.7"]),
+            cpus=st.sampled_from([0.5, 1, 3]),
+            memory=st.sampled_from([0, 1000]),
+        ),
+        min_size=1,
+        max_size=2,
+    ).map(tuple),
+)
+clusters = st.lists(
+    st.tuples(st.sampled_from(["", "H100:1", "H100:4", "A100:2", "H100:2,A100:1"]), st.integers(1, 8)),
+    min_size=0,
+    max_size=4,
+)
 
 
 def build(cluster: list[tuple[str, int]]) -> list[Node]:
-    return [Node(f"n{i}", gpus=[GpuSlot(g) for g in gpus(f"n{i}", spec)], cpus_milli=1000 * cpus, memory_mb=2000)
-            for i, (spec, cpus) in enumerate(cluster)]
+    return [
+        Node(f"n{i}", gpus=[GpuSlot(g) for g in gpus(f"n{i}", spec)], cpus_milli=1000 * cpus, memory_mb=2000)
+        for i, (spec, cpus) in enumerate(cluster)
+    ]
 
 
 def job(ident: int, shape: Task) -> Job:
@@ -141,8 +153,10 @@ def test_nothing_is_oversubscribed_and_nothing_idles_that_a_job_could_use(cluste
     for g in grants:
         wanted = tasks[g.id - 1]
         assert len({a.node for a in g.allocations}) == len(g.allocations) == wanted.num_nodes
-        assert any(all(sum(a.gpus.values()) == d.milli and a.cpus_milli == d.cpus_milli for a in g.allocations)
-                   for d in wanted.demands)
+        assert any(
+            all(sum(a.gpus.values()) == d.milli and a.cpus_milli == d.cpus_milli for a in g.allocations)
+            for d in wanted.demands
+        )
     grant(nodes, grants)
     for node in nodes:
         assert all(sum(slot.holders.values()) <= WHOLE for slot in node.gpus)

@@ -20,8 +20,16 @@ from spoold.core.invariants import broken
 from spoold.node.workplace import Workplace
 
 # Short waits, so that tests are quick. A head that is killed costs lock_threshold.
-QUICK = {"settle": "0.3s", "lock_heartbeat": "0.4s", "lock_threshold": "1.2s", "heartbeat": "0.5s", "grace": "2s",
-         "node_timeout": "8s", "fence_margin": "2s", "shell": "plain"}
+QUICK = {
+    "settle": "0.3s",
+    "lock_heartbeat": "0.4s",
+    "lock_threshold": "1.2s",
+    "heartbeat": "0.5s",
+    "grace": "2s",
+    "node_timeout": "8s",
+    "fence_margin": "2s",
+    "shell": "plain",
+}
 
 
 class Cluster:
@@ -41,20 +49,30 @@ class Cluster:
         self.home.mkdir()
         (self.home / ".config/skyspool").mkdir(parents=True)
         (self.home / ".config/skyspool/config.yaml").write_text(
-            f"default: {name}\nclusters:\n  {name}: {self.spool.root}\n")
+            f"default: {name}\nclusters:\n  {name}: {self.spool.root}\n"
+        )
 
     # ---- daemons
 
     def spoold(self, *words: str) -> list[str]:
         """The command line of a daemon on this spool."""
-        return [sys.executable, "-m", "spoold", words[0], self.spool.root, "--state", str(self.folder / "state"),
-                *words[1:]]
+        return [
+            sys.executable,
+            "-m",
+            "spoold",
+            words[0],
+            self.spool.root,
+            "--state",
+            str(self.folder / "state"),
+            *words[1:],
+        ]
 
     def start(self, key: str, *words: str) -> None:
         """Start a daemon under a key; its log is KEY.log in the test's folder."""
         with (self.folder / f"{key}.log").open("ab") as log:
-            self.processes[key] = subprocess.Popen(self.spoold(*words), stdout=log, stderr=log,
-                                                   stdin=subprocess.DEVNULL, start_new_session=True)
+            self.processes[key] = subprocess.Popen(
+                self.spoold(*words), stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
 
     def head(self, key: str = "head") -> Cluster:
         """Start a head."""
@@ -64,8 +82,21 @@ class Cluster:
     def node(self, name: str = "n1", gpus: str = "none", cpus: float = 8, **more: str) -> Cluster:
         """Start a node."""
         flags = [word for key, value in more.items() for word in (f"--{key}", value)]
-        self.start(name, "node", "--name", name, "--gpus", gpus, "--cpus", str(cpus), "--memory", "64",
-                   "--address", "127.0.0.1", *flags)
+        self.start(
+            name,
+            "node",
+            "--name",
+            name,
+            "--gpus",
+            gpus,
+            "--cpus",
+            str(cpus),
+            "--memory",
+            "64",
+            "--address",
+            "127.0.0.1",
+            *flags,
+        )
         return self
 
     def once(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -105,12 +136,24 @@ class Cluster:
         made.write_text(text)
         made.rename(Path(self.spool.pending, name))
 
-    def sky(self, *words: str, check: int | None = 0, cwd: Path | None = None, timeout: float = 60,
-            env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def sky(
+        self,
+        *words: str,
+        check: int | None = 0,
+        cwd: Path | None = None,
+        timeout: float = 60,
+        env: dict[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
         """Run the client as this test's user would. check: the exit code that is expected; None: any."""
-        done = subprocess.run([sys.executable, "-m", "skyspool", *words], capture_output=True, text=True,
-                              timeout=timeout, cwd=cwd or self.folder, stdin=subprocess.DEVNULL,
-                              env={**os.environ, "HOME": str(self.home), "COLUMNS": "80", **(env or {})})
+        done = subprocess.run(
+            [sys.executable, "-m", "skyspool", *words],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=cwd or self.folder,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "HOME": str(self.home), "COLUMNS": "80", **(env or {})},
+        )
         if check is not None:
             assert done.returncode == check, f"{words} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
         return done
@@ -173,7 +216,7 @@ class Cluster:
             first = decode_events(by_epoch[epoch])[0][:1]
             if first and isinstance(first[0], Sealed):
                 seals.update(first[0].seals)
-        return [event for epoch in sorted(by_epoch) for event in decode_events(by_epoch[epoch][:seals.get(epoch)])[0]]
+        return [event for epoch in sorted(by_epoch) for event in decode_events(by_epoch[epoch][: seals.get(epoch)])[0]]
 
 
 @contextlib.contextmanager

@@ -8,10 +8,16 @@ from pathlib import Path
 
 from tests.e2e.cluster import Cluster
 
-BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
-    f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(8)) + "...\n"
-MERGE = "a: &a {k0: 1}\n" + "".join(
-    f"{chr(98 + i)}: &{chr(98 + i)} {{<<: [{','.join(['*' + chr(97 + i)] * 9)}]}}\n" for i in range(8)) + "...\n"
+BOMB = (
+    "a: &a [x,x,x,x,x,x,x,x,x]\n"
+    + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(8))
+    + "...\n"
+)
+MERGE = (
+    "a: &a {k0: 1}\n"
+    + "".join(f"{chr(98 + i)}: &{chr(98 + i)} {{<<: [{','.join(['*' + chr(97 + i)] * 9)}]}}\n" for i in range(8))
+    + "...\n"
+)
 
 BAD = {
     "not-yaml.yaml": (b"run: [unclosed\n...\n", "line"),
@@ -64,7 +70,7 @@ def test_a_tick_stays_short_beside_bad_input(cluster: Cluster) -> None:
     began = time.monotonic()
     cluster.drop("good.yaml", "run: echo good\n...\n")
     cluster.eventually(lambda: cluster.job(1))
-    assert time.monotonic() - began < 5          # a tick that hung on one of them would take minutes
+    assert time.monotonic() - began < 5  # a tick that hung on one of them would take minutes
     assert cluster.ended(1) == ["SUCCEEDED"]
 
 

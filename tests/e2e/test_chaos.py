@@ -37,8 +37,10 @@ def test_two_hundred_jobs_while_everything_is_killed(cluster: Cluster) -> None:
     chance = random.Random(seed)
     proof = cluster.folder / "proof"
     cluster.head().node("n1", "H100:4").node("n2", "H100:4").ready()
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, cluster.spool.root, str(proof), str(w), "25",
-                                 str(seed + w)]) for w in range(8)]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, cluster.spool.root, str(proof), str(w), "25", str(seed + w)])
+        for w in range(8)
+    ]
     for victim in chance.sample(["head"] * 10 + ["n1"] * 5 + ["n2"] * 5, 20):
         time.sleep(chance.random() * 0.8)
         cluster.kill(victim)
@@ -57,6 +59,10 @@ def test_two_hundred_jobs_while_everything_is_killed(cluster: Cluster) -> None:
     assert sorted(e.id for e in events if isinstance(e, Accepted)) == list(range(1, 201))
     assert sorted(e.id for e in events if isinstance(e, Ended)) == list(range(1, 201))
     assert {e.attempt for e in events if isinstance(e, Started)} <= {1, 2, 3}
-    left = [p for folder in ("pending", "running", "claims", "requests") for p in Path(cluster.spool.root, folder).rglob("*")
-            if p.is_file()]
+    left = [
+        p
+        for folder in ("pending", "running", "claims", "requests")
+        for p in Path(cluster.spool.root, folder).rglob("*")
+        if p.is_file()
+    ]
     assert left == []

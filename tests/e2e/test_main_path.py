@@ -38,8 +38,9 @@ def test_by_cron_alone(cluster: Cluster) -> None:
 
 def test_a_file_written_slowly_never_runs_half(one_node: Cluster) -> None:
     path = Path(one_node.spool.pending, "slow.yaml")
-    subprocess.run(["sh", "-c", f"(printf 'run: |\\n  echo one\\n'; sleep 1; printf '  echo two\\n') > {path}"],
-                   check=True)
+    subprocess.run(
+        ["sh", "-c", f"(printf 'run: |\\n  echo one\\n'; sleep 1; printf '  echo two\\n') > {path}"], check=True
+    )
     assert one_node.ended(1) == ["SUCCEEDED"]
     assert one_node.log(1) == "one\ntwo\n"
 
@@ -78,8 +79,11 @@ def test_modes_whatever_the_umask(cluster: Cluster) -> None:
     assert stat.S_IMODE(os.stat(Path(cluster.spool.log_dir(1), "run.log")).st_mode) == 0o640
     assert stat.S_IMODE(os.stat(cluster.spool.assigned("n1")).st_mode) == 0o600
     cluster.ended(1)
-    told = subprocess.run(["grep", "-rl", "s3cret", cluster.spool.root, "--include=*.json*", "--include=*.log"],
-                          capture_output=True, text=True).stdout
+    told = subprocess.run(
+        ["grep", "-rl", "s3cret", cluster.spool.root, "--include=*.json*", "--include=*.log"],
+        capture_output=True,
+        text=True,
+    ).stdout
     assert told == ""
 
 
@@ -154,7 +158,7 @@ def test_a_drop_just_after_another_was_claimed_wakes_the_head_at_once(one_node: 
         began = time.monotonic()
         one_node.eventually(lambda first=first: one_node.job(first + 1))
         waits.append(time.monotonic() - began)
-    assert sorted(waits)[2] < 0.4, waits       # watchdog's own grouping of moves would make it half a second
+    assert sorted(waits)[2] < 0.4, waits  # watchdog's own grouping of moves would make it half a second
 
 
 def test_two_heads_one_leads(cluster: Cluster) -> None:

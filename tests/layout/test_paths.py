@@ -25,13 +25,25 @@ from spool_layout.paths import (
 )
 
 
-@pytest.mark.parametrize(("name", "expected"), [
-    ("train.yaml", "train"), ("train.yml", "train"), ("4.train.yaml", "train"),
-    ("4.train.FAILED.yaml", "train"), ("4.train.FAILED_SETUP.yaml", "train"),
-    ("train@0123456789abcd.yaml", "train"), ("12.train@0123456789abcd.SUCCEEDED.yaml", "train"),
-    ("a b.yaml", "a b"), (".yaml", "job"), ("7..yaml", "job"), ("x\ny.yaml", "x_y"), ("é.yaml", "é"),
-    ("1.2.3.yaml", "2.3"), ("v1.2.yaml", "v1.2"),
-])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("train.yaml", "train"),
+        ("train.yml", "train"),
+        ("4.train.yaml", "train"),
+        ("4.train.FAILED.yaml", "train"),
+        ("4.train.FAILED_SETUP.yaml", "train"),
+        ("train@0123456789abcd.yaml", "train"),
+        ("12.train@0123456789abcd.SUCCEEDED.yaml", "train"),
+        ("a b.yaml", "a b"),
+        (".yaml", "job"),
+        ("7..yaml", "job"),
+        ("x\ny.yaml", "x_y"),
+        ("é.yaml", "é"),
+        ("1.2.3.yaml", "2.3"),
+        ("v1.2.yaml", "v1.2"),
+    ],
+)
 def test_label(name: str, expected: str) -> None:
     assert label(name) == expected
 
@@ -65,8 +77,10 @@ def test_machine_names() -> None:
         parse_attempt_key("x")
 
 
-@pytest.mark.parametrize(("word", "good"), [("lab", True), ("a-b.c_d", True), ("3", False), ("", False),
-                                            ("a/b", False), ("-x", False), ("..", False)])
+@pytest.mark.parametrize(
+    ("word", "good"),
+    [("lab", True), ("a-b.c_d", True), ("3", False), ("", False), ("a/b", False), ("-x", False), ("..", False)],
+)
 def test_cluster_names(word: str, good: bool) -> None:
     assert is_cluster_name(word) is good
 

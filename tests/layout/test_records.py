@@ -10,8 +10,11 @@ from spool_layout.errors import Damaged
 from spool_layout.records import Ended, Going, Ledger, Started, decode, decode_events, encode, encode_event
 from spool_layout.states import ENDED, EXIT_CODES, LIVE, TRANSITIONS, Status, may_follow
 
-EVENTS = [Started(id=1, attempt=1, allocations=[], at=1.5), Going(id=1, attempt=1, at=2.0),
-          Ended(id=1, attempt=1, status=Status.SUCCEEDED, day="2026-01-02", at=3.0, exit_codes=[0])]
+EVENTS = [
+    Started(id=1, attempt=1, allocations=[], at=1.5),
+    Going(id=1, attempt=1, at=2.0),
+    Ended(id=1, attempt=1, status=Status.SUCCEEDED, day="2026-01-02", at=3.0, exit_codes=[0]),
+]
 DATA = b"".join(encode_event(event) for event in EVENTS)
 
 
@@ -22,7 +25,7 @@ def test_events_survive_the_disk() -> None:
 @given(st.integers(0, len(DATA)))
 def test_any_cut_leaves_the_whole_records_before_it(cut: int) -> None:
     events, length = decode_events(DATA[:cut])
-    assert events == EVENTS[:len(events)]
+    assert events == EVENTS[: len(events)]
     assert length <= cut
     assert DATA[:length] == b"".join(encode_event(event) for event in events)
 
@@ -33,7 +36,7 @@ def test_a_changed_byte_ends_what_is_valid(at: int, change: int) -> None:
     damaged[at] ^= change
     events, length = decode_events(bytes(damaged))
     assert length <= at
-    assert events == EVENTS[:len(events)]
+    assert events == EVENTS[: len(events)]
 
 
 def test_nul_bytes_of_a_lost_page_are_no_events() -> None:

@@ -44,8 +44,9 @@ def test_publish_new_never_replaces(disk: Disk, tmp_path: Path) -> None:
     assert names(tmp_path) == ["x"]
 
 
-def test_publish_new_believes_the_link_count_not_the_error(disk: Disk, tmp_path: Path,
-                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+def test_publish_new_believes_the_link_count_not_the_error(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = os.link
 
     def done_but_denied(*args: object, **more: object) -> None:

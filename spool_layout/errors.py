@@ -6,7 +6,7 @@ from __future__ import annotations
 EXIT_USAGE = 2  # click's own code for a wrong command line
 EXIT_CONFIG = 78  # EX_CONFIG: a spool or setting that this program cannot work with
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE: the share is not mounted, another runner holds the name
-EXIT_NOPERM = 77  # EX_NOPERM
+EXIT_IO = 74  # EX_IOERR: the file system said so
 
 
 class SpoolError(Exception):
@@ -55,7 +55,7 @@ class BadSettings(SpoolError):
 class Damaged(SpoolError):
     """A record that this system wrote itself cannot be read back. Unknown is not absent (promise P10)."""
 
-    exit_code = 74  # EX_IOERR
+    exit_code = EXIT_IO
 
 
 class Taken(SpoolError):

@@ -94,6 +94,11 @@ def label(name: str) -> str:
     return bare.strip(". ") or "job"
 
 
+def encodable(name: str) -> str:
+    """A file name as records can hold it: bytes that are no UTF-8 are written out, `\\xe9`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def job_file(ident: int, name: str) -> str:
     """ID.NAME.yaml: the name of an accepted job's file in pending/ and running/. name: any label."""
     return f"{ident}.{label(name)}.yaml"

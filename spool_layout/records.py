@@ -244,7 +244,7 @@ class Going(Event, frozen=True, omit_defaults=True, tag="going"):
 
 
 class Stopping(Event, frozen=True, omit_defaults=True, tag="stopping"):
-    """The attempt's processes are to be ended; it becomes `status` when they are gone."""
+    """The attempt's processes are to be ended; it becomes `status` when they are gone (PENDING: it runs again)."""
 
     id: int
     attempt: int
@@ -446,6 +446,7 @@ class Phase(msgspec.Struct, frozen=True, omit_defaults=True):
     started_at: float | None = None
     ended_at: float | None = None
     reason: str = ""
+    fenced: bool = False  # ended by its own node, which had lost contact, so that it may run again elsewhere
 
 
 GONE = frozenset({"ended", "lost", "never"})
@@ -480,7 +481,10 @@ class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class HeadStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """heads/NAME.json. Its change time is renewed each `interval` seconds while the head lives."""
+    """heads/NAME.json. Its change time is renewed at least each `interval` seconds while the head lives.
+
+    A head that cron drives has one file a host, and leaves it: it "lives" from one run to the next.
+    """
 
     format: int
     host: str

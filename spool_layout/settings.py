@@ -128,11 +128,11 @@ def parse_size(value: object, what: str) -> int:
 
 
 def load(spool: Spool, disk: Disk) -> Settings:
-    """The settings of a spool. NotASpool where there is none, NewerFormat, BadSettings."""
+    """The settings of a spool. NotASpool where there is none, NewerFormat, BadSettings; OSError: it cannot be told."""
     try:
         data = disk.read(spool.settings)
-    except OSError as error:
-        raise NotASpool(f"{spool.root}: {error.strerror}") from error
+    except NotADirectoryError as error:
+        raise NotASpool(f"{spool.root} is not a directory") from error
     if data is None:
         raise NotASpool(
             f"{spool.root} holds no spool.yaml: no spool was made there, or its share is not mounted",

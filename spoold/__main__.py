@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from spool_layout.errors import SpoolError
+from spool_layout.errors import EXIT_IO, SpoolError
 
 
 class _Commands(click.Group):
@@ -22,6 +22,9 @@ class _Commands(click.Group):
             if error.hint:
                 print(f"hint: {error.hint}", file=sys.stderr)
             sys.exit(error.exit_code)
+        except OSError as error:
+            print(f"spoold: {error.filename or ''}: {error.strerror or error}".replace(": : ", ": "), file=sys.stderr)
+            sys.exit(EXIT_IO)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

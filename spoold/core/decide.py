@@ -110,7 +110,7 @@ def judge_ranks(tick: Decision, reports: dict[str, Report]) -> None:
     """What came of every attempt that holds slots."""
     for job in [job for job in tick.state.jobs.values() if job.allocations]:
         phases = [_phase(reports, a.node, job.key) for a in job.allocations]
-        silent = [_is_silent(tick, reports, a.node) for a in job.allocations]
+        silent = [_is_silent(tick, reports, a.node, job) for a in job.allocations]
         for event in outcome(job, phases, silent, tick.look.now, tick.look.day):
             tick.add(event)
     for (ident, attempt), nodes in list(tick.state.held.items()):
@@ -124,13 +124,14 @@ def _phase(reports: dict[str, Report], node: str, key: str) -> records.Phase | N
     return report.status.attempts.get(key) if report else None
 
 
-def _is_silent(tick: Decision, reports: dict[str, Report], node: str) -> bool:
-    """Whether a node may be given up. One that was stopped on purpose is waited for; its jobs go on."""
+def _is_silent(tick: Decision, reports: dict[str, Report], node: str, job: Job) -> bool:
+    """Whether a job may be given up on a node. One that was stopped on purpose is waited for, its jobs go on; but
+    nobody waits for it to carry out a stop."""
     report = reports.get(node)
     if report is not None:
-        return report.heard == "down" and not report.status.left
+        return report.heard == "down" and (not report.status.left or job.stop is not None)
     known = tick.state.nodes.get(node)
-    return known is None or (known.state == "down" and not known.left)
+    return known is None or (known.state == "down" and (not known.left or job.stop is not None))
 
 
 # ---- files ----------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def outcome(job: Job, phases: Sequence[Phase | None], silent: Sequence[bool], no
         return lost(job, phases, silent, now, day)
     if job.stop is not None:
         return []
-    if cause := failure(phases):
+    if cause := end_by(job, phases):
         status, reason = cause
         return [stopping(job, status, reason, phases, now)]
     if all(phase is not None and phase.phase in (*GONE, "exited") for phase in phases):
@@ -47,18 +47,16 @@ def over(job: Job, phases: list[Phase], now: float, day: str) -> AnyEvent:
     if job.stop is None and all(phase.phase == "never" for phase in phases):
         if any(phase.stage == "file" for phase in phases):
             return _ended(job, Status.CANCELLED, first_reason(phases), phases, now, day)
-        return records.Returned(
-            id=job.id,
-            attempt=job.attempt,
-            file=job.file,
-            in_running=True,
-            reason=first_reason(phases) or "was not started in time",
-            at=now,
-        )
-    if job.stop is not None:
-        return _ended(job, job.stop, job.reason, phases, now, day)
-    status, reason = failure(phases) or (Status.SUCCEEDED, "")
+        return again(job, first_reason(phases) or "was not started in time", now)
+    status, reason = (job.stop, job.reason) if job.stop is not None else end_by(job, phases) or (Status.SUCCEEDED, "")
+    if status is Status.PENDING:
+        return again(job, reason, now)
     return _ended(job, status, reason, phases, now, day)
+
+
+def again(job: Job, reason: str, now: float) -> records.Returned:
+    """The attempt is over and the job waits once more; its file stays in running/."""
+    return records.Returned(id=job.id, attempt=job.attempt, file=job.file, in_running=True, reason=reason, at=now)
 
 
 def _ended(job: Job, status: Status, reason: str, phases: Sequence[Phase], now: float, day: str) -> records.Ended:
@@ -88,6 +86,15 @@ def failure(phases: Sequence[Phase | None]) -> tuple[Status, str] | None:
         return Status.FAILED, "; ".join(failed)
     unknown = [_named(rank, p, phases) for rank, p in enumerate(phases) if p and p.phase in ("lost", "never")]
     return (Status.FAILED_DRIVER, "; ".join(unknown)) if unknown else None
+
+
+def end_by(job: Job, phases: Sequence[Phase | None]) -> tuple[Status, str] | None:
+    """As what, and why, an attempt ends by the ranks that are over. PENDING: its node ended it so that it may run
+    again, as the job asked. None: no rank has failed."""
+    fenced = [_named(rank, p, phases) for rank, p in enumerate(phases) if p and p.fenced]
+    if fenced and job.task.restartable:
+        return Status.PENDING, "; ".join(fenced)
+    return failure(phases)
 
 
 def _named(rank: int, phase: Phase, phases: Sequence[Phase | None]) -> str:
@@ -134,19 +141,20 @@ def lost(job: Job, phases: Sequence[Phase | None], silent: Sequence[bool], now: 
     reason = f"lost contact with node {', '.join(nodes)}"
     live = [p for p, quiet in zip(phases, silent, strict=True) if not quiet and (p is None or p.phase not in GONE)]
     if live:
-        return [] if job.stop is not None else [stopping(job, Status.FAILED, reason, phases, now)]
-    cancelled = job.stop is Status.CANCELLED
+        status = Status.PENDING if job.task.restartable else Status.FAILED
+        return [] if job.stop is not None else [stopping(job, status, reason, phases, now)]
+    decided = job.stop is not None and job.stop is not Status.PENDING  # cancelled, or failed before
     return [
         records.Lost(
             id=job.id,
             attempt=job.attempt,
             nodes=nodes,
-            again=job.task.restartable and not cancelled,
-            reason=job.reason if cancelled else reason,
+            again=job.task.restartable and not decided,
+            reason=job.reason if decided else reason,
             day=day,
             at=now,
-            exit_codes=codes(phases),
-            status=Status.CANCELLED if cancelled else Status.FAILED,
+            exit_codes=job.exit_codes or codes(phases),
+            status=job.stop if decided and job.stop else Status.FAILED,
         )
     ]
 

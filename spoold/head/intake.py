@@ -21,7 +21,7 @@ from collections.abc import Callable, Container
 from typing import NamedTuple
 
 from spool_layout import history
-from spool_layout.paths import Spool, is_digits, is_passing, is_task_file
+from spool_layout.paths import Spool, encodable, is_digits, is_passing, is_task_file
 from spool_layout.records import Demand, Task
 from spool_layout.settings import Settings
 from spool_layout.storage import Disk, Entry, NotRegular, Seen
@@ -95,7 +95,7 @@ class Intake:
             if isinstance(verdict, Ready):
                 found.append(verdict)
             elif isinstance(verdict, Left):
-                left.append(verdict)
+                left.append(verdict._replace(name=encodable(verdict.name)))
             elif verdict is not None:
                 again = verdict if again is None else min(again, verdict)
         return sorted(found, key=lambda f: (f.changed, f.name)), left, again
@@ -137,7 +137,8 @@ class Intake:
 
     def read_new(self, claims: str, claim: str, ready: Ready | None) -> NewFile | None:
         """A claimed file as a task, or with what is wrong with it. None: it is gone. OSError: not readable now."""
-        drop = dropped_name(claim)
+        name = ready.name if ready else dropped_name(claim)  # a claim of an earlier head is cut to fit
+        drop = encodable(name)
         try:
             seen = self.disk.inspect(os.path.join(claims, claim), self.settings.max_file)
         except FileNotFoundError:
@@ -145,7 +146,7 @@ class Intake:
         except NotRegular as error:
             return NewFile(claim, drop, os.getuid(), user_name(os.getuid()), 0, "", 0.0, problem=str(error.strerror))
         submitted = ready.changed if ready and ready.changed else seen.changed
-        task, problem = self.judge(seen, drop)
+        task, problem = self.judge(seen, name)
         return NewFile(
             claim,
             drop,
@@ -167,6 +168,9 @@ class Intake:
             task = parse_task(seen.data, require_absolute_workdir=True)
         except InvalidTask as error:
             return None, error.message
+        except Exception as error:  # a fault of ours: one file must not stop the tick for the others
+            log.exception("%s cannot be judged", name)
+            return None, f"cannot be read because of a fault in this program: {error!r}"
         if not task.run and not task.setup:
             return None, "has neither run nor setup commands: there is nothing to do"
         return task, ""
@@ -200,8 +204,8 @@ class Intake:
         except FileNotFoundError:
             return None
         except NotRegular as error:
-            return Request(claim, claim, os.getuid(), user_name(os.getuid()), problem=str(error.strerror))
-        key = f"{seen.inode}.{seen.modified_ns}.{dropped_name(claim)}"
+            return Request(claim, encodable(claim), os.getuid(), user_name(os.getuid()), problem=str(error.strerror))
+        key = f"{seen.inode}.{seen.modified_ns}.{encodable(dropped_name(claim))}"
         return parse_request(claim, key, seen, "" if self.serves(seen.uid) else "this spool does not serve its owner")
 
 

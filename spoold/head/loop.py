@@ -28,6 +28,7 @@ from spoold.wake import Waker
 
 log = logging.getLogger("spoold.head")
 
+CRON = 60.0  # seconds between two runs of `--once`, at most
 ONCE_TICKS = 50  # of one `--once`: each does all that can be done at once, so few are ever needed
 IDLE_BEFORE_LEDGER = 1.0  # seconds without an event after which the ledger is written anew
 
@@ -35,7 +36,9 @@ IDLE_BEFORE_LEDGER = 1.0  # seconds without an event after which the ledger is w
 class Head:
     """A head process."""
 
-    def __init__(self, root: str, disk: Disk | None = None, state: str | None = None) -> None:
+    def __init__(
+        self, root: str, disk: Disk | None = None, state: str | None = None, *, once: bool = False
+    ) -> None:
         self.spool, self.disk = Spool(root), disk or Disk()
         self.settings: Settings = load(self.spool, self.disk)
         self.local = not is_network(self.spool.root)
@@ -43,7 +46,8 @@ class Head:
         self.lock = HeadLock(self.spool, self.settings)
         self.waker = Waker(self.local)
         self.host = socket.gethostname()
-        self.name = f"{self.host}-{os.getpid()}"
+        self.name = f"{self.host}-{'cron' if once else os.getpid()}"
+        self.interval = CRON if once else self.settings.lock_heartbeat
         self.since = time.time()
         self.stopping = False
         self.beaten = 0.0
@@ -64,7 +68,7 @@ class Head:
                 role=role,
                 epoch=epoch,
                 since=time.time(),
-                interval=self.settings.lock_heartbeat,
+                interval=self.interval,
                 version=version(),
             )
             self.disk.publish(path, encode(status), durable=False)
@@ -76,7 +80,7 @@ class Head:
     def server_now(self) -> float:
         """The file server's clock: the change time of a file that this host just wrote there."""
         if not self.role:
-            self.say("standby")
+            self.say("once" if self.interval == CRON else "standby")
         return self.disk.touch(self.spool.head(self.name))
 
     def leave(self) -> None:
@@ -105,7 +109,7 @@ class Head:
                 log.warning("stands by: %s", error)
                 self.lock.release()
                 pause = self.settings.lock_heartbeat
-            except (OSError, NotASpool) as error:
+            except OSError as error:
                 pause = min(max(1.0, 2 * pause), 30.0)
                 log.error("%s; tries again in %.0f s", error, pause)
             if pause and not self.stopping:
@@ -122,7 +126,7 @@ class Head:
     def check_mounted(self) -> None:
         """NotASpool where the spool's own id is no longer there (P11): an empty directory is not an empty queue."""
         if load(self.spool, self.disk).id != self.settings.id:
-            raise NotASpool(f"{self.spool.root} is another spool now")
+            raise NotASpool(f"{self.spool.root} is another spool now", "start this head anew")
 
     def lead(self) -> None:
         """One term, while the lock holds."""
@@ -184,13 +188,11 @@ class Head:
         self.recall()
         if not self._wait_for_lock():
             log.warning("another head leads: nothing to do")
-            self.leave()
             return 0
         try:
             return self._once()
         finally:
             self.lock.release()
-            self.leave()
 
     def _wait_for_lock(self) -> bool:
         """Whether it is ours; False once the holder was seen to renew."""
@@ -256,7 +258,7 @@ def version() -> str:
 
 def run_head(root: str, *, once: bool = False, state: str | None = None) -> int:
     """`spoold head ROOT`. The exit code."""
-    head = Head(root, state=state)
+    head = Head(root, state=state, once=once)
     try:
         return head.once() if once else head.run()
     except Damaged as error:

@@ -54,6 +54,8 @@ def stand(attempt: Attempt) -> Phase:
         return msgspec.convert(attempt.read("outcome"), Phase)
     if "marker" not in names:
         return Phase("starting")
+    if attempt.read("marker")["by"] == "runner":
+        return Phase("never", reason="was marked never to be started")  # cut before its outcome was written
     if "fail" in names:
         reason = attempt.read("fail")["reason"]
         return Phase("exited", stage="setup", code=1, reason=reason)
@@ -74,7 +76,7 @@ def stand(attempt: Attempt) -> Phase:
 def _exited(attempt: Attempt, stage: str, names: set[str]) -> Phase:
     end = attempt.read(f"{stage}.exit")
     began = attempt.read(f"{stage}.pid") if f"{stage}.pid" in names else None
-    reason = "ended by its node, which had lost contact" if "fenced" in names else ""
+    fenced = "fenced" in names
     return Phase(
         "exited",
         stage=stage,
@@ -82,7 +84,8 @@ def _exited(attempt: Attempt, stage: str, names: set[str]) -> Phase:
         ended_at=end["at"],
         pid=began["pid"] if began else 0,
         started_at=began["at"] if began else None,
-        reason=reason,
+        reason="ended by its node, which had lost contact" if fenced else "",
+        fenced=fenced,
     )
 
 

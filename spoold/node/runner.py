@@ -45,7 +45,7 @@ from spoold.node import inventory, progress
 from spoold.node.environment import Host, Owner, run_environment, setup_environment
 from spoold.node.identity import bind, machine_id, node_name
 from spoold.node.starter import RCFILE
-from spoold.node.workplace import Attempt, Workplace
+from spoold.node.workplace import Attempt, Workplace, boot_time
 from spoold.wake import Waker
 
 log = logging.getLogger("spoold.node")
@@ -140,7 +140,8 @@ class Runner:
                 if trouble:
                     log.info("the spool is back")
                 trouble, pause = "", self.pause()
-            except (OSError, NotASpool) as error:
+            except OSError as error:
+                self.check_mounted()
                 if str(error) != trouble:
                     log.error("%s; tries again", error)
                 trouble, pause = str(error), min(max(1.0, 2 * pause), 15.0)
@@ -148,6 +149,15 @@ class Runner:
                 self.waker.wait(pause)
         self.leave()
         return 0
+
+    def check_mounted(self) -> None:
+        """NotASpool where the share is gone and something else stands in its place (P11)."""
+        try:
+            settings = load(self.spool, self.disk)
+        except OSError:
+            return  # the server is away: that is waited out
+        if settings.id != self.settings.id:
+            raise NotASpool(f"{self.spool.root} is another spool now", "start this node anew")
 
     def run_once(self) -> int:
         """One round for cron: until nothing moves any more, two seconds at most."""
@@ -169,7 +179,6 @@ class Runner:
         """Say that it ends on purpose: its jobs go on, and are waited for."""
         try:
             self.report(force=True, left=True)
-            self.place.renew(None)
         except OSError as error:
             log.warning("could not say that the node leaves: %s", error)
 
@@ -278,7 +287,11 @@ class Runner:
         path = self.spool.started(assignment.file)
         try:
             seen = self.disk.inspect(path, self.settings.max_file)
-        except (FileNotFoundError, NotRegular, PermissionError) as error:
+        except FileNotFoundError:
+            if assignment.file in {entry.name for entry in self.disk.list(self.spool.running)}:
+                raise  # NFS tells of a missing name for a while after it is there: the next pass tries again
+            return "its file in running/ was deleted before it started"
+        except (NotRegular, PermissionError) as error:
             return f"its file in running/ cannot be read: {error.strerror}"
         if history.digest(seen.data) != assignment.digest:
             return "its file in running/ was changed after it was accepted"
@@ -432,8 +445,9 @@ class Runner:
             return
         self.beat += 1
         status = msgspec.structs.replace(status, beat=self.beat)
+        began = boot_time()
         self.disk.publish(self.spool.status(self.node), encode(status))
-        self.place.renew(self.limit)
+        self.place.renew(None if left else self.limit, began)
         self.written, self.written_at = status, time.monotonic()
 
     def status(self, left: bool) -> NodeStatus:

@@ -34,6 +34,7 @@ from spoold.node.workplace import Attempt, Workplace, start_time, write
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 IDLE = 10.0  # seconds without children and runner after which it ends
+FENCED = 137  # 128 + SIGKILL: what a stage counts as that its own node ended, or never began
 CANNOT_START = 70  # EX_SOFTWARE: what a child ends with that could not become the job
 
 
@@ -43,6 +44,7 @@ class Starter:
     def __init__(self, path: str) -> None:
         self.place = Workplace(path)
         self.children: dict[int, tuple[str, str]] = {}  # pid -> (key, stage)
+        self.spawned: set[str] = set()  # keys of attempts of which something may still run
         self.orders = os.open(self.place.orders, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self.bell = os.open(self.place.bell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self.woken, self.waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -91,9 +93,14 @@ class Starter:
             return
         if "marker" not in names:
             self.begin(attempt, names)
-        elif names >= {"setup.exit", "run.sh", "go"} and not names & {"run.pid", "stop", "run.exit", "fail"}:
-            if attempt.read("setup.exit")["code"] == 0:
-                self.spawn(attempt, "run")
+        elif self.is_set_up(attempt, names):
+            self.go_on(attempt)
+
+    @staticmethod
+    def is_set_up(attempt: Attempt, names: set[str]) -> bool:
+        """Whether setup ended well, run may begin, and has not."""
+        wanted = names >= {"setup.exit", "run.sh", "go"} and not names & {"run.pid", "stop", "run.exit", "fail"}
+        return wanted and attempt.read("setup.exit")["code"] == 0
 
     def begin(self, attempt: Attempt, names: set[str]) -> None:
         """The last act before a spawn is the marker; whoever finds it taken leaves the attempt alone."""
@@ -106,6 +113,15 @@ class Starter:
             attempt.write("outcome", {"phase": "never", "reason": "the node had lost contact when it was to start"})
             self.ring()
 
+    def go_on(self, attempt: Attempt) -> None:
+        """Spawn the run commands; beyond the limit they never are: the head may have given the attempt up."""
+        if self.place.keeps_time():
+            self.spawn(attempt, "run")
+        else:
+            attempt.write("fenced", {"at": time.time()})
+            attempt.write("run.exit", {"code": FENCED, "at": time.time()})
+            self.ring()
+
     def spawn(self, attempt: Attempt, stage: str) -> None:
         """Fork the job's process."""
         order = attempt.read("order.json")
@@ -113,6 +129,7 @@ class Starter:
         if pid == 0:
             become(attempt, stage, order)
         self.children[pid] = (attempt.key, stage)
+        self.spawned.add(attempt.key)
         attempt.write(f"{stage}.pid", {"pid": pid, "start": start_time(pid), "at": time.time()})
         self.ring()
 
@@ -149,15 +166,23 @@ class Starter:
         self.ring()
 
     def fence(self) -> None:
-        """Beyond the limit, end what may run again elsewhere: the head may give it up soon."""
-        if not self.children or self.place.keeps_time():
+        """Beyond the limit, end what may run again elsewhere, leftovers too: the head may give it up soon."""
+        if not self.spawned or self.place.keeps_time():
             return
-        for pid, (key, _) in list(self.children.items()):
-            attempt = self.place.attempt(key)
-            if (attempt.read("order.json") or {}).get("restartable"):
-                attempt.write("fenced", {"at": time.time()})
-                for found in containment.of_attempt(attempt.path, [pid], os.getpid()):
-                    containment.signal_process(found, signal.SIGKILL)
+        for attempt in map(self.place.attempt, sorted(self.spawned)):
+            names = attempt.names()
+            if not names or "outcome" in names:
+                self.spawned.discard(attempt.key)
+            elif attempt.read("order.json").get("restartable"):
+                self.end(attempt, names)
+
+    def end(self, attempt: Attempt, names: set[str]) -> None:
+        """Kill everything of an attempt."""
+        if "fenced" not in names:
+            attempt.write("fenced", {"at": time.time()})
+        roots = [pid for pid, (key, _) in self.children.items() if key == attempt.key]
+        for found in containment.of_attempt(attempt.path, roots, os.getpid()):
+            containment.signal_process(found, signal.SIGKILL)
 
 
 # ---- the child -----------------------------------------------------------------------------------------------
@@ -247,7 +272,10 @@ def _bash(attempt: Attempt, stage: str, order: dict[str, Any]) -> list[str]:
     return ["bash", "--rcfile", order["rcfile"], "-i", script]
 
 
+# An interactive bash ignores SIGTERM: without the trap a cancelled job would go on with its next line. What it starts
+# does not inherit the trap, and waits are cut by the same signal, which goes to every process of the job.
 RCFILE = """exec 2>&9 9>&-
+trap 'exit 143' TERM
 if [ -f ~/.bashrc ]; then . ~/.bashrc; fi
 """
 

@@ -99,10 +99,10 @@ class Workplace:
 
     # ---- the time rule
 
-    def renew(self, limit: float | None) -> None:
-        """Note that status.json was written now. limit: seconds for which that holds; None: for ever (left on
-        purpose)."""
-        write(self._file("renewed"), {"boot": boot_id(), "at": boot_time(), "limit": limit})
+    def renew(self, limit: float | None, at: float) -> None:
+        """Note that status.json was written. at: boot_time() when the writing began, since the head may have seen the
+        new beat any time after that. limit: seconds for which it holds; None: for ever (left on purpose)."""
+        write(self._file("renewed"), {"boot": boot_id(), "at": at, "limit": limit})
 
     def age(self) -> float | None:
         """Seconds since status.json was last written; None: never in this boot."""

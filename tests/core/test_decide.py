@@ -259,3 +259,45 @@ def test_a_gpu_that_vanishes_while_held_is_kept_until_it_is_free() -> None:
     assert [slot.present for slot in s.state.nodes["n1"].gpus] == [True, False]
     s.finish(1)
     assert len(s.state.nodes["n1"].gpus) == 1
+
+
+def test_a_job_that_its_own_node_ended_after_losing_contact_runs_again_if_it_asked_for_that() -> None:
+    s = Scenario(n1="H100:1", n2="")
+    s.drop(task("H100:1", restartable=True), task())
+    for key in ("1.1", "2.1"):
+        node = s.state.jobs[int(key[0])].allocations[0].node
+        s.phase(node, key, ended(137, fenced=True, reason="ended by its node, which had lost contact"))
+    s.look()
+    assert s.state.jobs[1].key == "1.2"
+    assert (s.state.ended[2].status, s.state.ended[2].reason) == ("FAILED", "ended by its node, which had lost contact")
+
+
+def test_a_gang_of_which_one_rank_was_fenced_runs_again_when_the_others_are_gone() -> None:
+    s = Scenario(n1="", n2="")
+    s.drop(task(nodes=2, restartable=True))
+    s.phase("n2", "1.1", ended(137, fenced=True))
+    (event,) = s.look()
+    assert isinstance(event, Stopping) and event.status is Status.PENDING
+    s.phase("n1", "1.1", ended(143))
+    assert [type(e) for e in s.look()] == [Returned, Started]
+
+
+def test_a_job_that_failed_before_its_node_was_lost_does_not_run_again() -> None:
+    s = Scenario(n1="", n2="")
+    s.drop(task(nodes=2, restartable=True))
+    s.phase("n2", "1.1", Phase("exited", code=3))
+    s.look()
+    s.heard["n2"] = "down"
+    s.phase("n1", "1.1", ended(143))
+    s.look()
+    assert (s.state.ended[1].status, s.state.ended[1].reason) == ("FAILED", "rank 1: run ended with exit code 3")
+
+
+def test_nobody_waits_for_a_stopped_node_to_carry_out_a_cancel() -> None:
+    s = Scenario(n1="H100:1")
+    s.drop(task("H100:1"))
+    s.node("n1", "H100:1", left=True, heard="down")
+    s.look(requests=(Request("request-x", "k1", 0, "root", "cancel", (1,)),))
+    s.look()
+    assert s.state.ended[1].status == "CANCELLED"
+    assert s.state.nodes["n1"].gpus[0].holders == {"1.1": 1000}

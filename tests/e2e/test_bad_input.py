@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+from spool_layout.paths import encodable
 from tests.e2e.cluster import Cluster
 
 BOMB = (
@@ -30,6 +31,8 @@ BAD = {
     "binary.yaml": (bytes(range(256)) * 10 + b"\n...\n", ""),
     "huge.yaml": (b"run: |\n" + b"  echo\n" * 15_000_000 + b"...\n", "max_file"),
     "with\nnewline.yaml": (b"run: echo\n...\n", "control characters"),
+    "latin-\udce9.yaml": (b"run: echo\n...\n", "no UTF-8"),
+    "l" * 250 + ".yaml": (b"- run\n...\n", "mapping"),
     "path.yaml": (b"name: ../../etc/passwd\nrun: echo\n...\n", "name"),
     "nothing.yaml": (b"name: x\n...\n", "nothing to do"),
     "relative.yaml": (b"workdir: here\nrun: echo\n...\n", "absolute"),
@@ -51,7 +54,7 @@ def test_a_directory_of_bad_input(cluster: Cluster) -> None:
     cluster.eventually(lambda: len(cluster.state().rejected) == len(BAD) + 4)
     reasons = {r.drop: r.reason for r in cluster.state().rejected}
     for name, (_, word) in BAD.items():
-        assert word in reasons[name], (name, reasons[name])
+        assert word in reasons[encodable(name)], (name, reasons)
     assert "directory" in reasons["folder.yaml"]
     assert "FIFO" in reasons["fifo.yaml"]
     assert "regular file" in reasons["link.yaml"]

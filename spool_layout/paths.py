@@ -12,9 +12,9 @@ File names:
     pending/ID.NAME.yaml                   accepted, waits
     running/ID.NAME.yaml                   started
     done/YYYY-MM-DD/ID.NAME.STATUS.yaml    ended on that UTC day
-    claims/EPOCH.TOKEN/new-NAME.yaml       taken to be accepted
+    claims/EPOCH.TOKEN/new-N-NAME.yaml     taken to be accepted; N: never used twice in this directory
     claims/EPOCH.TOKEN/ID.NAME.yaml        taken to be started
-    claims/EPOCH.TOKEN/request-NAME.yaml   a request, taken to be carried out
+    claims/EPOCH.TOKEN/request-N-NAME.yaml a request, taken to be carried out
     events/EPOCH.jsonl                     what the head of that epoch did
     ledger/EPOCH.SEQ.json                  an immutable generation of the ledger
 
@@ -232,6 +232,10 @@ class Spool:
     def claim_dir(self, epoch: int, token: str) -> str:
         """claims/EPOCH.TOKEN."""
         return os.path.join(self.claims, f"{epoch}.{token}")
+
+    def claimed(self, name: str) -> str:
+        """claims/EPOCH.TOKEN/new-N-NAME. name: EPOCH.TOKEN/new-N-NAME, as an event tells it."""
+        return os.path.join(self.claims, name)
 
     def head(self, name: str) -> str:
         """heads/NAME.json: a head that leads or stands by, and that it lives."""

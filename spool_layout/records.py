@@ -199,6 +199,7 @@ class Accepted(Event, frozen=True, omit_defaults=True, tag="accepted"):
     task: Task
     submitted: float
     at: float
+    claim: str = ""  # EPOCH.TOKEN/new-N-NAME: where the file stands until it is put in its place
 
 
 class Edited(Event, frozen=True, omit_defaults=True, tag="edited"):
@@ -223,14 +224,18 @@ class Started(Event, frozen=True, omit_defaults=True, tag="started"):
 
 
 class Returned(Event, frozen=True, omit_defaults=True, tag="returned"):
-    """A grant was taken back before anything ran: the job waits again, under `file`."""
+    """A grant was taken back: the job waits again, under `file`.
+
+    in_running: nothing ever ran, or all that ran is gone; the file stays in running/. Else the file was changed when it
+    was to start: it stands in pending/ and is read anew (`edited`) before the job can start.
+    """
 
     id: int
     attempt: int
     file: str
     reason: str
     at: float
-    in_running: bool = False  # its file stays in running/ (the attempt was never started there)
+    in_running: bool = False
 
 
 class Going(Event, frozen=True, omit_defaults=True, tag="going"):
@@ -334,7 +339,7 @@ class NodeChanged(Event, frozen=True, omit_defaults=True, tag="node"):
     cpus_milli: int = 0
     memory_mb: int = 0
     incarnation: int = 0
-    state: str = "up"
+    state: str = "up"  # "removed": its directory is gone, and it held nothing
     left: bool = False
 
 

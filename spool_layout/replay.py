@@ -57,6 +57,7 @@ class State:
         self.waiting: dict[str, int] = {}  # name in pending/ -> ID of the job that waits under it
         self.rejected: list[Rejection] = []
         self.requests: dict[str, None] = {}
+        self.claims: dict[str, int] = {}  # EPOCH.TOKEN/new-N-NAME -> ID of the job accepted from there; see `trim`
 
     # ---- from and to the ledger
 
@@ -98,7 +99,10 @@ class State:
         )
 
     def trim(self, recent: int, unsettled: Iterable[int] = ()) -> None:
-        """Forget ended jobs beyond the last `recent`, but none whose file has yet to be put in its place."""
+        """Forget ended jobs beyond the last `recent`, but none whose file has yet to be put in its place; and from where
+        jobs were accepted. Called when everything is projected: no file of an accepted job is left in a claim directory.
+        """
+        self.claims.clear()
         keep = set(unsettled)
         for ident in list(self.ended)[: max(0, len(self.ended) - recent)]:
             if ident not in keep:
@@ -152,6 +156,8 @@ class State:
         )
         self.waiting[event.file] = event.id
         self.next_id = event.id + 1
+        if event.claim:
+            self.claims[event.claim] = event.id
 
     def _edited(self, event: records.Edited) -> None:
         job = self._job(event)
@@ -199,6 +205,7 @@ class State:
         job.file, job.in_running, job.reason = event.file, event.in_running, event.reason
         if not event.in_running:
             self.waiting[job.file] = job.id
+            job.problem = event.reason
 
     def _wait_again(self, event: AnyEvent, job: Job) -> None:
         self._become(event, job, Status.PENDING)
@@ -267,6 +274,9 @@ class State:
             del self.requests[next(iter(self.requests))]
 
     def _node(self, event: records.NodeChanged) -> None:
+        if event.state == "removed":
+            self.nodes.pop(event.name, None)
+            return
         node = self.nodes.setdefault(event.name, Node(name=event.name))
         if node.state != event.state or not node.since:
             node.since = event.at

@@ -85,6 +85,15 @@ class Disk:
         limit: bytes; of a larger file the first `limit` + 1 are read, its size tells the rest.
         Raises NotRegular for anything but a regular file, FileNotFoundError, PermissionError.
         """
+        for _ in range(RETRIES - 1):
+            try:
+                return self._inspect(path, limit)
+            except OSError as error:
+                if error.errno != errno.ESTALE:
+                    raise
+        return self._inspect(path, limit)
+
+    def _inspect(self, path: str, limit: int) -> Seen:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
         except OSError as error:

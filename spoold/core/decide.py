@@ -19,7 +19,7 @@ from spool_layout.records import AnyEvent, Gpu, Job, Node, NodeStatus
 from spool_layout.replay import State
 from spool_layout.states import Status
 from spoold.core.explain import impossible
-from spoold.core.model import Change, Look, NewFile, Policy, Report, Request
+from spoold.core.model import Change, Look, NewFile, Policy, Report, Request, Silent
 from spoold.core.placement import could_ever
 from spoold.core.scheduler import schedule
 from spoold.core.transitions import gone_ranks, outcome
@@ -44,6 +44,8 @@ def decide(state: State, look: Look, policy: Policy) -> list[AnyEvent]:
     reports = {report.status.node: report for report in look.reports}
     for report in look.reports:
         hear(tick, report)
+    for silent in look.silent:
+        miss(tick, silent)
     judge_ranks(tick, reports)
     for change in look.changes:
         take_change(tick, change)
@@ -81,6 +83,18 @@ def described(report: Report, at: float) -> records.NodeChanged:
         state=report.heard,
         left=s.left,
     )
+
+
+def miss(tick: Decision, silent: Silent) -> None:
+    """A node that says nothing: how it is heard, if that is news; and forget it when its directory was removed."""
+    node = tick.state.nodes.get(silent.node)
+    if node is None:
+        return
+    holds = node.shares or any(slot.holders for slot in node.gpus)
+    if not silent.listed and silent.heard == "down" and not holds:
+        tick.add(records.NodeChanged(name=node.name, at=tick.look.now, state="removed"))
+    elif node.state != silent.heard:
+        tick.add(described(Report(_as_status(node), silent.heard), tick.look.now))
 
 
 def _by_index(gpus: list[Gpu]) -> list[Gpu]:
@@ -144,7 +158,7 @@ def take_change(tick: Decision, change: Change) -> None:
         return
     if change.deleted:
         tick.add(ended(tick, job, Status.CANCELLED, "its file was deleted"))
-    elif change.digest != job.digest or change.inode != job.inode:
+    elif (change.digest, change.inode, change.problem) != (job.digest, job.inode, job.problem):
         tick.add(
             records.Edited(
                 id=job.id,
@@ -181,6 +195,7 @@ def take_file(tick: Decision, file: NewFile) -> None:
             task=file.task,
             submitted=file.submitted,
             at=tick.look.now,
+            claim=file.claim,
         )
     )
 

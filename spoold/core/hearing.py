@@ -26,6 +26,7 @@ class Heard(NamedTuple):
     incarnation: int
     since: float
     moved: bool  # this observer has seen it move, or saw it young
+    limit: float  # T for this node, seconds
 
 
 class Hearing:
@@ -44,18 +45,27 @@ class Hearing:
         says."""
         last = self.heard.get(status.node)
         if last is None or (last.beat, last.incarnation) != (status.beat, status.incarnation):
-            last = Heard(status.beat, status.incarnation, now, last is not None or age < self.limit(status))
+            limit = self.limit(status)
+            last = Heard(status.beat, status.incarnation, now, last is not None or age < limit, limit)
             self.heard[status.node] = last
+        return self._verdict(last, now, recorded)
+
+    def miss(self, node: str, now: float, recorded: str) -> str:
+        """The same for a node whose status.json is missing or cannot be read now: unknown is not dead, for T."""
+        last = self.heard.setdefault(node, Heard(-1, 0, now, False, self.timeout))
+        return self._verdict(last, now, recorded)
+
+    def _verdict(self, last: Heard, now: float, recorded: str) -> str:
         quiet = now - last.since
-        if quiet >= self.limit(status):
+        if quiet >= last.limit:
             return "down"
         if not last.moved:
             return recorded or "down"
-        return "up" if quiet < self.limit(status) - self.margin else "lost contact"
+        return "up" if quiet < last.limit - self.margin else "lost contact"
 
     def next_change(self, now: float) -> float:
         """Seconds until some node may change from up to lost contact or to down; a minute where none may."""
-        times = [h.since + t - now for h in self.heard.values() for t in (self.timeout - self.margin, self.timeout)]
+        times = [h.since + t - now for h in self.heard.values() for t in (h.limit - self.margin, h.limit)]
         return min((t for t in times if t > 0), default=60.0)
 
     def remember(self) -> dict[str, Heard]:

@@ -10,7 +10,7 @@ from spool_layout.records import NodeStatus, Task
 class NewFile(NamedTuple):
     """A file in the head's own claim directory, read: a task to be accepted, or what is wrong with it."""
 
-    claim: str  # its name in the claim directory
+    claim: str  # where it stands: EPOCH.TOKEN/new-N-NAME
     drop: str  # the name under which it was dropped
     uid: int
     user: str
@@ -55,6 +55,14 @@ class Report(NamedTuple):
     heard: str  # "up", "lost contact" or "down", by the head's own clock
 
 
+class Silent(NamedTuple):
+    """A node of the ledger that says nothing now: its status.json is missing or cannot be read."""
+
+    node: str
+    heard: str  # as in Report
+    listed: bool  # whether it has a directory in nodes/
+
+
 class Look(NamedTuple):
     """One look."""
 
@@ -64,6 +72,7 @@ class Look(NamedTuple):
     changes: tuple[Change, ...] = ()
     requests: tuple[Request, ...] = ()
     reports: tuple[Report, ...] = ()
+    silent: tuple[Silent, ...] = ()
 
 
 class Policy(NamedTuple):

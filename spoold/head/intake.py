@@ -16,8 +16,7 @@ from __future__ import annotations
 import logging
 import os
 import pwd
-import re
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from typing import NamedTuple
 
 from spool_layout import history
@@ -27,21 +26,12 @@ from spool_layout.settings import Settings
 from spool_layout.storage import Disk, Entry, NotRegular, Seen
 from spool_layout.taskfile import InvalidTask, TaskSpec, is_complete, parse_task, read_mapping
 from spoold.core.model import NewFile, Request
+from spoold.head.claims import Claims, Ready, dropped_name
 
 log = logging.getLogger("spoold.head")
 
 REQUEST_BYTES = 64 * 1024
-NAME_BYTES = 200  # of a claimed file's name: a prefix has to fit in front
-NEW, REQUEST = "new", "request"
-_CLAIMED = re.compile(r"^(?:new|request)(\d*)-(.*)$", re.DOTALL)
-
-
-class Ready(NamedTuple):
-    """A complete file in a drop box, and what it was when looked at."""
-
-    name: str
-    inode: int
-    changed: float
+ID_DIGITS = 18  # of a job's ID in a request; longer words are no IDs
 
 
 class Left(NamedTuple):
@@ -49,21 +39,6 @@ class Left(NamedTuple):
 
     name: str
     reason: str
-
-
-def claim_name(kind: str, name: str, taken: Container[str]) -> str:
-    """KIND-NAME, or KIND2-NAME … with the first number that is free; cut so that it stays a legal file name."""
-    stem = os.fsdecode(os.fsencode(name)[-NAME_BYTES:])
-    number = 1
-    while (claim := f"{kind}{number if number > 1 else ''}-{stem}") in taken:
-        number += 1
-    return claim
-
-
-def dropped_name(claim: str) -> str:
-    """NAME of new-NAME, new2-NAME, request-NAME …"""
-    match = _CLAIMED.match(claim)
-    return match[2] if match else claim
 
 
 def user_name(uid: int) -> str:
@@ -80,7 +55,7 @@ class Intake:
     def __init__(self, spool: Spool, disk: Disk, settings: Settings, local: bool, server_now: Callable[[], float]):
         self.spool, self.disk, self.settings, self.local = spool, disk, settings, local
         self.server_now = server_now
-        self.told: set[tuple[str, str]] = set()  # names left alone, with the reason, that were reported
+        self.told: set[Left] = set()  # those that were reported
 
     # ---- which are complete
 
@@ -91,16 +66,16 @@ class Intake:
         for entry in entries:
             if is_passing(entry.name):
                 continue
-            verdict = self._look_at(os.path.join(folder, entry.name), entry.name)
+            verdict = self.look_at(os.path.join(folder, entry.name), entry.name)
             if isinstance(verdict, Ready):
                 found.append(verdict)
             elif isinstance(verdict, Left):
-                left.append(verdict._replace(name=encodable(verdict.name)))
+                left.append(verdict)
             elif verdict is not None:
                 again = verdict if again is None else min(again, verdict)
         return sorted(found, key=lambda f: (f.changed, f.name)), left, again
 
-    def _look_at(self, path: str, name: str) -> Ready | Left | float | None:
+    def look_at(self, path: str, name: str) -> Ready | Left | float | None:
         """Ready; Left; seconds until it may be ready; None: it is gone."""
         try:
             seen = self.disk.inspect(path, self.settings.max_file)
@@ -110,8 +85,8 @@ class Intake:
             if "directory" in str(error.strerror):
                 return Left(name, "a directory, not a task file; it is left where it is")
             return Ready(name, 0, 0.0)  # a link, FIFO or device: set aside, like any file that is no task
-        except PermissionError:
-            return Left(name, "cannot be read by the head; it is left where it is")
+        except OSError as error:
+            return Left(name, f"cannot be read by the head ({error.strerror}); it is left where it is")
         if seen.size > self.settings.max_file or is_complete(seen.data):
             return Ready(name, seen.inode, seen.changed)
         return self._settled(path, name, seen)
@@ -129,35 +104,34 @@ class Intake:
 
     def news(self, left: list[Left]) -> list[Left]:
         """Those of the names left alone that were not reported yet."""
-        fresh = [item for item in left if tuple(item) not in self.told]
-        self.told = {tuple(item) for item in left}  # type: ignore[misc]
+        fresh = [item._replace(name=encodable(item.name)) for item in left if item not in self.told]
+        self.told = set(left)
         return fresh
 
     # ---- reading what was claimed
 
-    def read_new(self, claims: str, claim: str, ready: Ready | None) -> NewFile | None:
-        """A claimed file as a task, or with what is wrong with it. None: it is gone. OSError: not readable now."""
+    def read_new(self, claims: Claims, claim: str) -> NewFile:
+        """A claimed file as a task, or with what is wrong with it. OSError: gone, or not to be read just now."""
+        ready = claims.held[claim]
         name = ready.name if ready else dropped_name(claim)  # a claim of an earlier head is cut to fit
-        drop = encodable(name)
+        me = os.getuid()
+        new = NewFile(claims.full(claim), encodable(name), me, user_name(me), 0, "", 0.0)
         try:
-            seen = self.disk.inspect(os.path.join(claims, claim), self.settings.max_file)
-        except FileNotFoundError:
-            return None
+            seen = self.disk.inspect(claims.path(claim), self.settings.max_file)
         except NotRegular as error:
-            return NewFile(claim, drop, os.getuid(), user_name(os.getuid()), 0, "", 0.0, problem=str(error.strerror))
-        submitted = ready.changed if ready and ready.changed else seen.changed
+            return new._replace(problem=str(error.strerror))
+        except PermissionError:
+            return new._replace(problem="cannot be read by the head: permission denied")
         task, problem = self.judge(seen, name)
-        return NewFile(
-            claim,
-            drop,
-            seen.uid,
-            user_name(seen.uid),
-            seen.inode,
-            history.digest(seen.data),
-            submitted,
-            task.name if task else "",
-            summary(task) if task else None,
-            problem,
+        return new._replace(
+            uid=seen.uid,
+            user=user_name(seen.uid),
+            inode=seen.inode,
+            digest=history.digest(seen.data),
+            submitted=ready.changed if ready and ready.changed else seen.changed,
+            name=task.name if task else "",
+            task=summary(task) if task else None,
+            problem=problem,
         )
 
     def judge(self, seen: Seen, name: str) -> tuple[TaskSpec | None, str]:
@@ -197,25 +171,26 @@ class Intake:
         """Whether this user's files are taken."""
         return uid == os.getuid() or user_name(uid) in self.settings.users
 
-    def read_request(self, claims: str, claim: str) -> Request | None:
-        """A claimed request. None: it is gone."""
+    def read_request(self, claims: Claims, claim: str) -> Request:
+        """A claimed request, perhaps with what is wrong with it. OSError: gone, or not to be read just now."""
+        me = os.getuid()
         try:
-            seen = self.disk.inspect(os.path.join(claims, claim), REQUEST_BYTES)
-        except FileNotFoundError:
-            return None
-        except NotRegular as error:
-            return Request(claim, encodable(claim), os.getuid(), user_name(os.getuid()), problem=str(error.strerror))
+            seen = self.disk.inspect(claims.path(claim), REQUEST_BYTES)
+        except (NotRegular, PermissionError) as error:
+            return Request(claim, encodable(claims.full(claim)), me, user_name(me), problem=str(error.strerror))
         key = f"{seen.inode}.{seen.modified_ns}.{encodable(dropped_name(claim))}"
-        return parse_request(claim, key, seen, "" if self.serves(seen.uid) else "this spool does not serve its owner")
+        request = Request(claim, key, seen.uid, user_name(seen.uid))
+        if not self.serves(seen.uid):
+            return request._replace(problem="this spool does not serve its owner")
+        if seen.size > REQUEST_BYTES:
+            return request._replace(problem=f"has {seen.size} bytes; at most {REQUEST_BYTES} are taken")
+        return asked(request, seen.data)
 
 
-def parse_request(claim: str, key: str, seen: Seen, problem: str) -> Request:
-    """`cancel: [3, train]`, `cancel: all` (mine) or `cancel: all-users`."""
-    request = Request(claim, key, seen.uid, user_name(seen.uid), problem=problem)
-    if problem:
-        return request
+def asked(request: Request, text: bytes) -> Request:
+    """What a request's text asks for: `cancel: [3, train]`, `cancel: all` (mine) or `cancel: all-users`."""
     try:
-        words = read_mapping(seen.data)
+        words = read_mapping(text)
     except InvalidTask as error:
         return request._replace(problem=error.message)
     if set(words) != {"cancel"}:
@@ -226,7 +201,11 @@ def parse_request(claim: str, key: str, seen: Seen, problem: str) -> Request:
     targets = wanted if isinstance(wanted, list) else [wanted]
     if not all(isinstance(t, (int, str)) and not isinstance(t, bool) for t in targets):
         return request._replace(what="cancel", problem="`cancel:` takes IDs, names or handles")
-    return request._replace(what="cancel", targets=tuple(int(t) if is_digits(str(t)) else str(t) for t in targets))
+    return request._replace(what="cancel", targets=tuple(_target(str(t)) for t in targets))
+
+
+def _target(word: str) -> int | str:
+    return int(word) if is_digits(word) and len(word) <= ID_DIGITS else word
 
 
 def summary(task: TaskSpec) -> Task:

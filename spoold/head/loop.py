@@ -36,9 +36,7 @@ IDLE_BEFORE_LEDGER = 1.0  # seconds without an event after which the ledger is w
 class Head:
     """A head process."""
 
-    def __init__(
-        self, root: str, disk: Disk | None = None, state: str | None = None, *, once: bool = False
-    ) -> None:
+    def __init__(self, root: str, disk: Disk | None = None, state: str | None = None, *, once: bool = False) -> None:
         self.spool, self.disk = Spool(root), disk or Disk()
         self.settings: Settings = load(self.spool, self.disk)
         self.local = not is_network(self.spool.root)
@@ -52,6 +50,7 @@ class Head:
         self.stopping = False
         self.beaten = 0.0
         self.role = ""
+        signal.signal(signal.SIGIO, signal.SIG_IGN)  # sent when a writer breaks the lease by which open files are told
         self.kept = os.path.join(state_dir(self.settings.id, state), "head.json")
 
     # ---- that it lives
@@ -110,8 +109,13 @@ class Head:
                 self.lock.release()
                 pause = self.settings.lock_heartbeat
             except OSError as error:
-                pause = min(max(1.0, 2 * pause), 30.0)
+                pause = longer(pause)
                 log.error("%s; tries again in %.0f s", error, pause)
+            except SpoolError:
+                raise
+            except Exception:  # a fault of ours: a new term reads the disk anew, which may well get past it
+                pause = longer(pause)
+                log.exception("a fault in this program; a new term begins in %.0f s", pause)
             if pause and not self.stopping:
                 self.waker.wait(pause)
         self.lock.release()
@@ -148,7 +152,7 @@ class Head:
             if term.keeper.is_due(idle):
                 term.keeper.write()
             if idle and term.pruner.step(time.time()):
-                term.again = 0.0
+                term.observer.look_again(0.0)
             self.waker.wait(self.pause(term, idle, now))
         if term.keeper.is_due(True):
             term.keeper.write()
@@ -242,7 +246,12 @@ class Head:
             return
         shift = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
         if kept.get("boot") == boot_id():
-            self.hearing.recall({n: Heard(b, i, s - shift, m) for n, (b, i, s, m) in kept["heard"].items()})
+            self.hearing.recall({n: Heard(b, i, s - shift, m, t) for n, (b, i, s, m, t) in kept["heard"].items()})
+
+
+def longer(pause: float) -> float:
+    """The next pause after a failure, seconds."""
+    return min(max(1.0, 2 * pause), 30.0)
 
 
 def version() -> str:

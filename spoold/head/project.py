@@ -6,14 +6,16 @@ same result. Order (each step relies on the one before):
     1 claimed new files    claims/…/new-NAME   -> pending/ID.NAME, or running/ID.NAME where the job starts now
     2 waiting files        pending/ID.NAME     -> claims/…/ID.NAME -> compared -> running/ID.NAME
       What this finds (deleted, or not what was accepted) is committed before anything else happens.
-    3 assigned.json        of the nodes concerned: an attempt is listed only when its file stands in running/
+    3 assigned.json        of the nodes concerned: an attempt is listed only when its file stood in running/
     4 ended jobs           a line in done/DAY/EPOCH.jsonl, then running/ID.NAME -> done/DAY/ID.NAME.STATUS
+                           (of one that ended while it waited: pending/ID.NAME -> claims/…/ID.NAME -> done/DAY/…)
 
 A move never overwrites: targets carry the ID. A rename that says ENOENT is believed only after a listing.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterable
@@ -30,6 +32,8 @@ from spool_layout.storage import Disk, NotRegular
 
 log = logging.getLogger("spoold.head")
 
+OF_ONE_NODE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM})
+
 
 class Projector:
     """Carries out what the events say. One for each term of a head."""
@@ -39,6 +43,7 @@ class Projector:
         self.seq = 0
         self.wrote: dict[str, Assigned] = {}
         self.days: set[str] = set()
+        self.unwritten: set[str] = set()  # nodes whose assigned.json could not be written, told once
 
     def _claims(self, name: str) -> str:
         return os.path.join(self.epoch.claims, name)
@@ -54,7 +59,7 @@ class Projector:
     # ---- 1: new files
 
     def place_new(self, job: Job, claim: str) -> None:
-        """A file that was just accepted goes where its job stands."""
+        """A file that was just accepted goes where its job stands. claim: EPOCH.TOKEN/new-N-NAME, as in the event."""
         if job.status is Status.PENDING:
             target = self.spool.dropped(job.file)
         elif job.live:
@@ -62,17 +67,17 @@ class Projector:
         else:
             self._make_day(job.day)
             target = self.spool.ended(job.day, job.file, job.status)
-        self._move_claimed(self._claims(claim), target)
+        self._move_claimed(self.spool.claimed(claim), target)
 
     def reject(self, claim: str, aside: str, reason: str) -> None:
-        """Set a file aside: the reason first, then the file."""
+        """Set a file aside: the reason first, then the file. claim: as in place_new."""
         self.disk.publish(
             os.path.join(self.spool.rejected, f"{without_ending(aside)}.error"),
             (reason.rstrip() + "\n").encode("utf-8", "replace"),
             0o644,
             durable=False,
         )
-        self._move_claimed(self._claims(claim), os.path.join(self.spool.rejected, aside))
+        self._move_claimed(self.spool.claimed(claim), os.path.join(self.spool.rejected, aside))
 
     # ---- 2: waiting files that start
 
@@ -86,14 +91,12 @@ class Projector:
         if self._is_as_accepted(claimed, job):
             self._move_claimed(claimed, target)
             return None
-        file = self._unused(job)
-        return Returned(
-            id=job.id,
-            attempt=job.attempt,
-            file=file,
-            at=self._now(),
-            reason="its file was changed just when it was to start",
-        )
+        return self.returned(job)
+
+    def returned(self, job: Job) -> Returned:
+        """What was claimed is not what was accepted: the job waits again, under a name that nobody uses."""
+        reason = "its file was changed just when it was to start"
+        return Returned(id=job.id, attempt=job.attempt, file=self._unused(job), at=self._now(), reason=reason)
 
     def _take(self, source: str, claimed: str, job: Job) -> bool:
         """Whether the file stands in the claim directory now. Absence is believed only of a listing."""
@@ -115,7 +118,7 @@ class Projector:
             seen = self.disk.inspect(path, self.settings.max_file)
         except (NotRegular, PermissionError):
             return False
-        return seen.uid == job.uid and seen.links == 1 and history.digest(seen.data) == job.digest
+        return seen.uid == job.uid and history.digest(seen.data) == job.digest
 
     def _unused(self, job: Job) -> str:
         """A name in pending/ under which nothing stands: ID.LABEL+N.yaml."""
@@ -155,9 +158,22 @@ class Projector:
             ):
                 continue
             self.seq += 1
-            wanted = self.desired(name)
-            self.disk.publish(self.spool.assigned(name), encode(wanted), 0o600)
-            self.wrote[name] = wanted
+            self._write(name, self.desired(name))
+
+    def _write(self, node: str, wanted: Assigned) -> None:
+        """Publish assigned.json. One node's directory that is gone or closed must not stop the others."""
+        try:
+            self.disk.publish(self.spool.assigned(node), encode(wanted), 0o600)
+        except OSError as error:
+            if error.errno not in OF_ONE_NODE:
+                raise
+            if node not in self.unwritten:
+                log.warning("node %s cannot be told what to do: %s", node, error)
+            self.unwritten.add(node)
+            self.wrote.pop(node, None)
+        else:
+            self.unwritten.discard(node)
+            self.wrote[node] = wanted
 
     def _stands(self, node: str, last: Assigned, read: tuple[tuple[int, int], int] | None) -> bool:
         if read is None or read == (last.version, last.incarnation):

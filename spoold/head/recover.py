@@ -3,8 +3,13 @@
 A claim directory of the same or a lower epoch belongs to a head that no longer leads. Each file in it goes where the
 events say: that of a started job (compared) to running/, that of a waiting one to pending/ID.NAME, that of an ended one
 to done/, and one that no accepted event knows to this head's own claim directory under an unused name, to be accepted
-from there; never back to pending/NAME, where the user's next file may stand. Then the directory is removed, which makes
-every late rename of its old owner fail.
+from there; never back to pending/NAME, where the user's next file may stand. Which job a new-N-NAME belongs to is in
+the event that accepted it, by the name under which it was claimed. Then the directory is removed, which makes every
+late rename of its old owner fail.
+
+Then what was committed and not projected, by listings. A started job whose file is not in running/ was not handed to
+its nodes yet, or its owner removed the label, which changes nothing: assigned.json and status.json of its nodes tell
+the two apart.
 
 Cut anywhere: the next head finds the same directories with fewer files in them.
 """
@@ -15,131 +20,140 @@ import logging
 import os
 
 from spool_layout import history
+from spool_layout.errors import Damaged
 from spool_layout.paths import claim_epoch_of, id_of
-from spool_layout.records import AnyEvent, Job, Returned
+from spool_layout.records import Assigned, Job, NodeStatus, Returned, decode
 from spool_layout.replay import waits_in_pending
 from spool_layout.states import Status
 from spool_layout.storage import NotRegular, Seen
-from spoold.head.intake import NEW, REQUEST, claim_name, dropped_name
+from spoold.head.claims import NEW, Claims, dropped_name, kind_of
 from spoold.head.project import Projector
 
 log = logging.getLogger("spoold.head")
 
+ROUNDS = 100  # listings of one directory while its old owner goes on moving files into it
+
 
 class Recovery:
-    """Empties older claim directories. events: to be committed, in order, by the caller through `commit`."""
+    """Empties older claim directories, and finds what was not projected."""
 
-    def __init__(self, projector: Projector) -> None:
-        self.p = projector
-        self.disk, self.spool, self.state, self.epoch = (
-            projector.disk,
-            projector.spool,
-            projector.state,
-            projector.epoch,
-        )
-        self.own: set[str] = set()
+    def __init__(self, projector: Projector, claims: Claims) -> None:
+        self.p, self.claims = projector, claims
+        self.disk, self.spool, self.state = projector.disk, projector.spool, projector.state
+        self.epoch = projector.epoch
+        self.pending: set[str] = set()
+        self.running: set[str] = set()
+
+    # ---- older claim directories
 
     def older(self) -> list[str]:
         """Names of claim directories that are not ours, of our epoch or lower, oldest first."""
-        mine = os.path.basename(self.epoch.claims)
-        found = [(claim_epoch_of(e.name), e.name) for e in self.disk.list(self.spool.claims) if e.name != mine]
-        return [name for epoch, name in sorted((e, n) for e, n in found if e is not None) if epoch <= self.epoch.number]
+        found = [(claim_epoch_of(e.name), e.name) for e in self.disk.list(self.spool.claims)]
+        mine = self.claims.folder
+        older = [(e, name) for e, name in found if e is not None and e <= self.epoch.number and name != mine]
+        return [name for _, name in sorted(older)]
 
-    def clear(self, name: str) -> list[AnyEvent]:
-        """Empty and remove one. What it returns has to be committed; then it is called again until it is gone."""
+    def clear(self, name: str) -> Returned | None:
+        """Empty and remove one. What it returns is to be committed and put back, and then this is called again."""
         folder = os.path.join(self.spool.claims, name)
-        for _ in range(100):
+        for _ in range(ROUNDS):
             try:
-                entries = self.disk.list(folder)
+                entries = sorted(entry.name for entry in self.disk.list(folder))
             except FileNotFoundError:
-                return []
-            for entry in sorted(entries):
-                if event := self._place(folder, entry.name):
-                    return [event]
+                return None
+            self.pending, self.running = self._names(self.spool.pending), self._names(self.spool.running)
+            for file in entries:
+                if event := self._place(name, file):
+                    return event
             if self.disk.remove_dir(folder):
-                return []
+                return None
         log.warning("%s does not become empty; it is left to the next head", folder)
-        return []
+        return None
 
-    def _place(self, folder: str, name: str) -> AnyEvent | None:
-        path = os.path.join(folder, name)
-        seen: Seen | None
+    def put_back(self, folder: str, event: Returned) -> None:
+        """A file that was changed while an earlier head had claimed it: back to pending/."""
+        place = os.path.join(self.spool.claims, folder)
+        for entry in self.disk.list(place):
+            if not kind_of(entry.name) and id_of(entry.name) == event.id:
+                self.disk.move(os.path.join(place, entry.name), self.spool.dropped(event.file))
+
+    def _place(self, folder: str, file: str) -> Returned | None:
+        """Move one file where it belongs; or the event that has to be committed first."""
+        path, kind = os.path.join(self.spool.claims, folder, file), kind_of(file)
+        job = self._job_of(folder, file)
+        if kind and job is None:
+            self.claims.take(kind, path, dropped_name(file))
+            return None
         try:
-            seen = self.disk.inspect(path, self.p.settings.max_file)
+            seen: Seen | None = self.disk.inspect(path, self.p.settings.max_file)
         except FileNotFoundError:
             return None
         except (NotRegular, PermissionError):
             seen = None
-        if seen is None or name.startswith(REQUEST):
-            self._adopt(path, REQUEST if name.startswith(REQUEST) else NEW, dropped_name(name))
-            return None
-        job = self._by_content(seen) if name.startswith(NEW) else self._by_id(name)
-        if job is None:
-            self._adopt(path, NEW, dropped_name(name))
+        if job is None or seen is None:
+            self.claims.take(NEW, path, file)
             return None
         return self._place_known(path, job, seen)
 
-    def _by_id(self, name: str) -> Job | None:
-        """The job whose waiting file was claimed. It may be called otherwise by now: `returned` names it anew."""
-        ident = id_of(name)
+    def _job_of(self, folder: str, file: str) -> Job | None:
+        """The job that was accepted from this file, or whose waiting file this was when it was claimed (it may be
+        called otherwise by now: `returned` names it anew)."""
+        ident = self.state.claims.get(f"{folder}/{file}") if kind_of(file) else id_of(file)
         return self.state.find(ident) if ident is not None else None
 
-    def _by_content(self, seen: Seen) -> Job | None:
-        """The accepted job of which this is the file, not yet put in its place."""
-        digest = history.digest(seen.data)
-        for job in self.state.known():
-            if job.inode == seen.inode and job.digest == digest and job.uid == seen.uid and not self._in_place(job):
-                return job
+    def _place_known(self, path: str, job: Job, seen: Seen) -> Returned | None:
+        if waits_in_pending(job) and job.file not in self.pending:
+            self.disk.move(path, self.spool.dropped(job.file))
+            self.pending.add(job.file)
+        elif not job.live:
+            self.disk.make_dir(self.spool.day(job.day))
+            self.disk.move(path, self.spool.ended(job.day, job.file, job.status))
+        elif waits_in_pending(job) or job.file in self.running:
+            self.claims.take(NEW, path, job.file)
+        elif history.digest(seen.data) == job.digest and seen.uid == job.uid:
+            self.disk.move(path, self.spool.started(job.file))
+            self.running.add(job.file)
+        elif job.status is not Status.PENDING:
+            return self.p.returned(job)
+        else:
+            self.claims.take(NEW, path, job.file)
         return None
-
-    def _in_place(self, job: Job) -> bool:
-        folder = self.spool.pending if waits_in_pending(job) else self.spool.running
-        if not job.live:
-            return job.file not in self._names(self.spool.running) and bool(job.attempt)
-        return job.file in self._names(folder)
 
     def _names(self, folder: str) -> set[str]:
         return {entry.name for entry in self.disk.list(folder)}
 
-    def _place_known(self, path: str, job: Job, seen: Seen) -> AnyEvent | None:
-        if waits_in_pending(job) and job.file in self._names(self.spool.pending):
-            self._adopt(path, NEW, job.file)
-        elif waits_in_pending(job):
-            self.disk.move(path, self.spool.dropped(job.file))
-        elif not job.live:
-            self.disk.make_dir(self.spool.day(job.day))
-            self.disk.move(path, self.spool.ended(job.day, job.file, job.status))
-        elif job.file in self._names(self.spool.running):
-            self._adopt(path, NEW, job.file)
-        elif history.digest(seen.data) == job.digest and seen.uid == job.uid:
-            self.disk.move(path, self.spool.started(job.file))
-        elif job.status is not Status.PENDING:
-            return Returned(
-                id=job.id,
-                attempt=job.attempt,
-                file=self.p._unused(job),
-                at=self.p._now(),
-                reason="its file was changed just when it was to start",
-            )
-        return None
-
-    def _adopt(self, path: str, kind: str, name: str) -> None:
-        claim = claim_name(kind, name, self.own)
-        self.own.add(claim)
-        self.disk.move(path, os.path.join(self.epoch.claims, claim))
+    # ---- what was not projected
 
     def misplaced(self) -> tuple[list[Job], list[Job], list[Job]]:
         """After the clearing, by listings: jobs to be started from pending/, ended ones whose file still stands in
         running/, ended ones whose file still stands in pending/ under their name."""
-        running = self._names(self.spool.running)
-        pending = self._names(self.spool.pending)
+        running, pending = self._names(self.spool.running), self._names(self.spool.pending)
         start = [
             job for job in self.state.jobs.values() if job.status is not Status.PENDING and job.file not in running
         ]
-        finish = [job for job in self.state.ended.values() if job.file in running]
+        if start:
+            told, unknown = self._handed_over()
+            start = [j for j in start if j.key not in told and not unknown & {a.node for a in j.allocations}]
+        ended = self.state.ended.values()
+        finish = [job for job in ended if job.file in running]
         waiting = [
-            job
-            for job in self.state.ended.values()
-            if job.file in pending and not job.in_running and job.file not in self.state.waiting
+            job for job in ended if job.file in pending and not job.in_running and job.file not in self.state.waiting
         ]
         return start, finish, waiting
+
+    def _handed_over(self) -> tuple[set[str], set[str]]:
+        """Attempts that a node was told of or tells of; and the nodes of which that cannot be read."""
+        told: set[str] = set()
+        unknown: set[str] = set()
+        for node in self.state.nodes:
+            try:
+                told |= self._attempts(self.spool.assigned(node), Assigned)
+                told |= self._attempts(self.spool.status(node), NodeStatus)
+            except (OSError, Damaged) as error:
+                log.warning("node %s: %s", node, error)
+                unknown.add(node)
+        return told, unknown
+
+    def _attempts(self, path: str, shape: type[Assigned] | type[NodeStatus]) -> set[str]:
+        data = self.disk.read(path)
+        return set(decode(data, shape, path).attempts) if data is not None else set()

@@ -1,0 +1,68 @@
+"""What the nodes say: nodes/*/status.json, and how well each is heard (core/hearing.py judges).
+
+A file that is missing or cannot be read says nothing: its node is taken for what it was until T has passed, and one
+such file never keeps the others from being heard.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from spool_layout.errors import Damaged
+from spool_layout.paths import FORMAT, Spool
+from spool_layout.records import NodeStatus, decode
+from spool_layout.replay import State
+from spool_layout.storage import Disk
+from spoold.core.hearing import Hearing
+from spoold.core.model import Report, Silent
+
+log = logging.getLogger("spoold.head")
+
+STATUS_BYTES = 64 << 20
+
+
+class Listener:
+    """Reads the nodes' reports. server_now: the file server's clock."""
+
+    def __init__(self, spool: Spool, disk: Disk, hearing: Hearing, server_now: Callable[[], float]) -> None:
+        self.spool, self.disk, self.hearing, self.server_now = spool, disk, hearing, server_now
+        self._troubles: dict[str, str] = {}  # node -> what is wrong with its status.json, told once
+
+    def hear(self, state: State) -> tuple[list[Report], list[Silent]]:
+        """What the nodes say, and which of those that the ledger knows say nothing."""
+        listed = sorted(entry.name for entry in self.disk.list(self.spool.nodes))
+        reports = [report for name in listed if (report := self._report(name, state)) is not None]
+        heard = {report.status.node for report in reports}
+        now = time.monotonic()
+        silent = [
+            Silent(name, self.hearing.miss(name, now, node.state), name in listed)
+            for name, node in state.nodes.items()
+            if name not in heard
+        ]
+        return reports, silent
+
+    def _report(self, node: str, state: State) -> Report | None:
+        path = self.spool.status(node)
+        try:
+            seen = self.disk.inspect(path, STATUS_BYTES)
+            status = decode(seen.data, NodeStatus, path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, Damaged) as error:
+            self._tell(node, str(error))
+            return None
+        if status.format > FORMAT or status.node != node:
+            self._tell(node, f"{path} is of format {status.format} and node {status.node!r}")
+            return None
+        self._troubles.pop(node, None)
+        known = self.hearing.heard.get(node)
+        age = self.server_now() - seen.changed if known is None or known.beat < 0 else 0.0
+        recorded = state.nodes.get(node)
+        return Report(status, self.hearing.judge(status, age, time.monotonic(), recorded.state if recorded else ""))
+
+    def _tell(self, node: str, trouble: str) -> None:
+        if self._troubles.get(node) != trouble:
+            log.warning("node %s is not heard: %s", node, trouble)
+            self._troubles[node] = trouble

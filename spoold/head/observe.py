@@ -1,0 +1,215 @@
+"""One look at the spool: what users dropped, changed, deleted and asked for, and what the nodes say.
+
+Files are only looked at while they stand in pending/ and requests/ (intake.py says which are complete); then they are
+claimed, and read in the claim directory. What was claimed is committed in the same tick.
+
+One bad file never stops the look for the others: a file that cannot be read or moved is left where it is, told once,
+and tried again at the next look.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from spool_layout import history
+from spool_layout.leadership import Epoch
+from spool_layout.paths import Spool, label, without_ending
+from spool_layout.records import Job
+from spool_layout.replay import State
+from spool_layout.settings import Settings
+from spool_layout.storage import Disk, Entry, NotRegular, Seen
+from spoold.core.model import Change, Look, NewFile, Request
+from spoold.head.claims import NEW, REQUEST, Claims, Ready
+from spoold.head.intake import Intake, Left, summary
+from spoold.head.listen import Listener
+
+TAKEN_AT_ONCE = 1000  # new files in one tick: the others wait for the next, so that nobody waits for long
+CHECKED_AT_ONCE = 50  # waiting files looked at for edits in place in one tick
+OF_ONE_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY})  # a rename that fails for this file alone
+T = TypeVar("T")
+
+
+class Observer:
+    """What one term remembers between two looks: nothing that a restart could not do without."""
+
+    def __init__(
+        self, spool: Spool, disk: Disk, settings: Settings, epoch: Epoch, state: State, intake: Intake, nodes: Listener
+    ) -> None:
+        self.spool, self.disk, self.settings, self.epoch, self.state = spool, disk, settings, epoch, state
+        self.intake, self.nodes = intake, nodes
+        self.claims = Claims(disk, epoch)
+        self.baseline: dict[int, tuple[int, int]] = {}  # waiting job -> (inode, change time) of what was accepted
+        self.missing: dict[str, float] = {}  # waiting file -> since when it is in no listing
+        self.again: float | None = None  # seconds until something may be complete
+        self._left: list[Left] = []
+        self._turn = 0
+
+    def look(self) -> tuple[Look, list[Left]]:
+        """What is new, and the names that were left alone and not told yet."""
+        self.again, self._left = None, []
+        changes, fresh = self._waiting(self.disk.list(self.spool.pending))
+        reports, silent = self.nodes.hear(self.state)
+        self._claim(NEW, self.spool.pending, fresh)
+        self._claim(REQUEST, self.spool.requests, self.disk.list(self.spool.requests))
+        look = Look(
+            now=time.time(),
+            day=time.strftime("%Y-%m-%d", time.gmtime()),
+            new=tuple(self._read_new()),
+            changes=tuple(changes),
+            requests=tuple(self._read_requests()),
+            reports=tuple(reports),
+            silent=tuple(silent),
+        )
+        return look, self.intake.news(self._left)
+
+    def look_again(self, seconds: float) -> None:
+        """The next look shall come within so long."""
+        self.again = seconds if self.again is None else min(self.again, seconds)
+
+    # ---- files of waiting jobs
+
+    def _waiting(self, pending: list[Entry]) -> tuple[list[Change], list[Entry]]:
+        """What became of the files of waiting jobs; and the names that are none of theirs."""
+        fresh: list[Entry] = []
+        theirs: list[Entry] = []
+        for entry in pending:
+            (theirs if entry.name in self.state.waiting else fresh).append(entry)
+        changes = self._deleted({entry.name for entry in theirs})
+        replaced = [entry for entry in theirs if entry.inode != self._job(entry).inode]
+        for entry in [*replaced, *self._next_turn(theirs)]:
+            change = self._compare(entry)
+            if change is not None:
+                changes.append(change)
+                fresh += [entry] if change.deleted else []
+        return changes, fresh
+
+    def _job(self, entry: Entry) -> Job:
+        return self.state.jobs[self.state.waiting[entry.name]]
+
+    def _deleted(self, listed: set[str]) -> list[Change]:
+        """Waiting files in none of the listings of pending/, our claim directory and running/, in this order."""
+        missing = self.state.waiting.keys() - listed
+        if missing or self.missing:
+            missing = self._missing_for_long(missing)
+        if not missing:
+            return []
+        missing = missing - {e.name for e in self.disk.list(self.epoch.claims)}
+        missing = missing - {e.name for e in self.disk.list(self.spool.running)}
+        return [Change(self.state.waiting[name], deleted=True) for name in sorted(missing)]
+
+    def _missing_for_long(self, missing: set[str]) -> set[str]:
+        """Those that have been missing for the settle time: an editor may put a file anew where it took it away."""
+        now = time.monotonic()
+        self.missing = {name: self.missing.get(name, now) for name in missing}
+        gone = {name for name, since in self.missing.items() if now - since >= self.settings.settle}
+        if len(gone) < len(missing):
+            self.look_again(self.settings.settle)
+        return gone
+
+    def _next_turn(self, theirs: list[Entry]) -> list[Entry]:
+        """A bounded number of waiting files, in turn: edits in place leave the inode as it is."""
+        if not theirs:
+            return []
+        start = self._turn % len(theirs)
+        self._turn = start + CHECKED_AT_ONCE
+        return (theirs[start:] + theirs[:start])[:CHECKED_AT_ONCE]
+
+    def _compare(self, entry: Entry) -> Change | None:
+        """Whether a waiting file is still what was accepted. deleted: what stands there now is none of the job's."""
+        job, path = self._job(entry), self.spool.dropped(entry.name)
+        info = self.disk.stat(path)
+        if info is None or self.baseline.get(job.id) == (info.st_ino, info.st_ctime_ns):
+            return None
+        try:
+            seen = self.disk.inspect(path, self.settings.max_file)
+        except NotRegular:
+            return Change(job.id, deleted=True)
+        except PermissionError:
+            self.baseline[job.id] = info.st_ino, info.st_ctime_ns
+            problem = "its file cannot be read by the head"  # unreadable is not deleted (promise P10)
+            return Change(job.id, inode=job.inode, digest=job.digest, name=job.name, problem=problem)
+        except OSError:
+            return None  # gone since the listing, or not to be read just now: the next look tells
+        if seen.uid != job.uid:
+            return Change(job.id, deleted=True)
+        return self._judged(entry, path, seen)
+
+    def _judged(self, entry: Entry, path: str, seen: Seen) -> Change | None:
+        """The change that a file's present text makes; None for none, or where it is not complete yet."""
+        job, digest = self._job(entry), history.digest(seen.data)
+        change = None
+        if (digest, seen.inode) != (job.digest, job.inode) or job.problem:
+            verdict = self.intake.look_at(path, entry.name)
+            if not isinstance(verdict, Ready):
+                self.look_again(verdict if isinstance(verdict, float) else self.settings.settle)
+                return None
+            task, problem = self.intake.judge(seen, entry.name)
+            known = summary(task) if task else None
+            change = Change(job.id, False, seen.inode, digest, task.name if task else "", known, problem)
+        self.baseline[job.id] = seen.inode, seen.changed_ns
+        return change
+
+    # ---- new files and requests
+
+    def _claim(self, kind: str, folder: str, entries: list[Entry]) -> None:
+        """Take complete new files into our claim directory."""
+        ready, left, again = self.intake.ready(folder, entries)
+        self._left += left
+        if again is not None:
+            self.look_again(again)
+        for file in ready[:TAKEN_AT_ONCE]:
+            try:
+                if not self.claims.take(kind, os.path.join(folder, file.name), file.name, file):
+                    self.epoch.check()
+            except OSError as error:
+                if error.errno not in OF_ONE_FILE:
+                    raise
+                self._left.append(Left(file.name, f"cannot be taken by the head: {error.strerror}"))
+        if len(ready) > TAKEN_AT_ONCE:
+            self.look_again(0.0)
+
+    def _read_new(self) -> list[NewFile]:
+        files: list[NewFile] = []
+        taken: set[str] | None = None
+        for claim in self.claims.of_kind(NEW):
+            file = self._read(claim, self.intake.read_new)
+            if file is None:
+                continue
+            if file.task is None:
+                taken = taken if taken is not None else {e.name for e in self.disk.list(self.spool.rejected)}
+                file = file._replace(aside=aside_name(file.drop, taken))
+                taken |= {file.aside, f"{without_ending(file.aside)}.error"}
+            files.append(file)
+        return files
+
+    def _read_requests(self) -> list[Request]:
+        found = [self._read(claim, self.intake.read_request) for claim in self.claims.of_kind(REQUEST)]
+        return [request for request in found if request is not None]
+
+    def _read(self, claim: str, read: Callable[[Claims, str], T]) -> T | None:
+        """A claimed file; None: it is gone, or cannot be read just now (told once, tried again)."""
+        try:
+            return read(self.claims, claim)
+        except FileNotFoundError:
+            self.epoch.check()
+            self.claims.drop(claim)
+        except OSError as error:
+            self._left.append(Left(f"claims/{self.claims.full(claim)}", f"cannot be read: {error.strerror}"))
+            self.look_again(self.settings.settle)
+        return None
+
+
+def aside_name(drop: str, taken: set[str]) -> str:
+    """A name in rejected/ that no earlier file has: NAME.yaml, NAME.2.yaml …, with nothing unprintable in it."""
+    stem = label(drop) if drop.isprintable() and len(os.fsencode(drop)) < 200 else label(drop[:80])
+    ending = drop[len(without_ending(drop)) :] or ".yaml"
+    number = 1
+    while True:
+        name = f"{stem}{'' if number == 1 else f'.{number}'}{ending}"
+        if not {name, f"{without_ending(name)}.error"} & taken:
+            return name
+        number += 1

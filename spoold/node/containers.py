@@ -7,17 +7,22 @@ how it is called: one JSON object a line, with the program's path, its options b
 environment tells it where its containers are. The same call, with another command, finds and stops them.
 
 What runs is stopped as the job's processes are: SIGTERM (or the image's own stop signal), after the grace time SIGKILL.
-Paused ones go on first, or they could not heed it. docker's `--restart=always` is taken back, or the container would
-run again after the next boot. Nothing is removed but what was started with `--rm`, which the engine itself removes.
+The SIGKILL comes a little before that of the processes, for podman's monitor may be one of them: killed before its
+container has ended, it can neither tell podman of it nor remove what was started with `--rm`. Paused containers go on
+first, or they could not heed the SIGTERM. docker's `--restart=always` is taken back, or the container would run again
+after the next boot. Nothing is removed by us.
 
 A container may start while its job is swept: a `docker run` that was killed may have asked the daemon already. So the
-engine is asked again until a listing shows nothing that runs, and, while one shows a container that was made and never
-started, until that has not changed for SETTLE seconds. The states are asked for by `inspect`, which waits for a start
-that is under way, as `ps` does not. Swept after its last process is gone, a job starts nothing any more.
+engine is asked again until a listing shows nothing that runs and, while one shows a container that was made and never
+started, until that has not changed for SETTLE seconds. States are asked for by `inspect`, which waits for a start that
+is under way, as `ps` does not. A sweep that begins when the job's last process is gone thus leaves nothing behind.
 
-Everything is bounded: an engine that does not answer is given up PATIENCE seconds after the grace time, one that answers
-with errors only (its daemon is down) after TRIES. That is logged, and the answer is False: containers may still run. An
-engine that is not installed (any more) has none.
+Everything is bounded: an engine that does not answer is given up PATIENCE seconds after the grace time, one that
+answers with errors only (its daemon is down) after TRIES. That is logged, and the answer is False: containers may still
+run. An engine that is not installed (any more) has none.
+
+What a job wrote into the notes is called with the rights of this process. That is right as long as all jobs are of the
+user whom the runner runs as; where they are not, the calls must be made as the job's owner.
 """
 
 from __future__ import annotations
@@ -30,25 +35,36 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from typing import IO, NamedTuple
 
 import msgspec
+
+from spoold.node.containment import stat_fields
 
 log = logging.getLogger("spoold.node")
 
 LABEL = "skyspool.attempt"
-NOTES = "containers"  # the attempt's file in which the wrappers note how they called an engine
+NOTES = "containers"  # the attempt's file in which the wrappers note how they call an engine
+NOTES_SIZE, MOST = 1 << 20, 16  # bytes of it that are read, and ways of calling that are followed
 PATIENCE = 30.0  # seconds beyond the grace time that an engine may take for everything
-TRIES = 5  # errors in a row, a second apart, after which an engine is given up
-SETTLE = 1.0  # seconds in which a start that was asked for shows
-PAUSE = 0.1  # seconds between two listings
+ANSWER = 10.0  # seconds that it may take for one answer
+TRIES = 5  # errors in a row, a second apart, after which it is given up
+SETTLE = 1.0  # seconds within which a start that was asked for shows
+PAUSE = 0.1  # seconds between two looks
+AHEAD = 1.0  # seconds, or half the grace time, by which the SIGKILL comes before that of the job's processes
 AT_REST = frozenset({"created", "exited", "stopped", "dead", "removing"})
-INSPECT = "{{.Id}} {{.State.Status}} {{.HostConfig.RestartPolicy.Name}}"
+INSPECT = "{{.Id}} {{.State.Status}} {{.State.Pid}} {{.HostConfig.RestartPolicy.Name}}"
+
+
+class Unanswered(Exception):
+    """An engine failed or did not answer in time; the text says how."""
 
 
 class Engine(msgspec.Struct, frozen=True):
-    """How to call an engine. engine: "docker" or "podman"; cwd: "" if no flag depends on it."""
+    """How to call an engine. engine: "docker" or "podman"; cwd: "" where nothing depends on it."""
 
     engine: str
     path: str
@@ -56,28 +72,41 @@ class Engine(msgspec.Struct, frozen=True):
     cwd: str = ""
     env: tuple[tuple[str, str], ...] = ()
 
-    def call(self, words: Sequence[str], seconds: float) -> tuple[int | None, str]:
-        """Run a command of it: exit code and what it printed. None: no answer within that time, and it was killed.
+    def call(self, words: Iterable[str], seconds: float) -> str:
+        """What a command of it prints, though it may end with an error.
 
-        It writes to a file and not to a pipe, which a descendant that it leaves behind would keep open.
+        Unanswered: nothing printed and an error, or not over within that time (it is killed then).
+        FileNotFoundError: there is no such program.
         """
-        with tempfile.TemporaryFile() as out:
-            process = subprocess.Popen(
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+            code = end_within(self.spawn(words, out, errors), seconds)
+            text = contents(out)
+            if code is None:
+                raise Unanswered(f"no answer within {seconds:.0f} s")
+            if code and not text.strip():
+                raise Unanswered((contents(errors).strip().splitlines() or [f"it ended with {code}"])[-1])
+            return text
+
+    def spawn(self, words: Iterable[str], out: IO[bytes], errors: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start a command of it. Into files, for what it leaves behind would keep a pipe open."""
+        try:
+            return subprocess.Popen(
                 [self.path, *self.flags, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
-                stderr=subprocess.DEVNULL,
+                stderr=errors,
                 cwd=self.cwd if os.path.isdir(self.cwd) else "/",
                 env=dict(self.env),
                 start_new_session=True,
             )
-            code = end_within(process, seconds)
-            out.seek(0)
-            return code, out.read().decode("utf-8", "replace")
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError) as error:
+            raise Unanswered(str(error)) from error
 
 
 def end_within(process: subprocess.Popen[bytes], seconds: float) -> int | None:
-    """The exit code of a process that leads its group; None: it took longer, and its group was killed."""
+    """The exit code of a process that leads its group; None: it took longer, and the group was killed."""
     try:
         return process.wait(max(0.0, seconds))
     except subprocess.TimeoutExpired:
@@ -85,11 +114,17 @@ def end_within(process: subprocess.Popen[bytes], seconds: float) -> int | None:
     try:
         process.wait(1.0)
     except subprocess.TimeoutExpired:
-        pass  # it hangs in the kernel; nobody waits for it
+        pass  # it hangs in the kernel: nobody waits for it
     return None
 
 
-# ---- which engines
+def contents(file: IO[bytes]) -> str:
+    """All that was written to a file."""
+    file.seek(0)
+    return file.read().decode("utf-8", "replace")
+
+
+# ---- all engines of an attempt
 
 
 def stop_all(
@@ -97,13 +132,18 @@ def stop_all(
 ) -> bool:
     """Stop every container of an attempt. False: an engine was given up, and containers of it may still run.
 
-    grace, patience: seconds, see above. directory: the attempt's, where the wrappers noted which engines it called, and
-    how; without it, or where a note cannot be read, docker and podman are asked as this process finds them. Never raises
-    for what engines do.
+    grace, patience: seconds, as above. directory: the attempt's, where the notes are; without it, or where a note
+    cannot be read, docker and podman are asked as this process finds them. Returns within grace, patience and a few
+    seconds.
     """
     label = f"{LABEL}={spool_id}/{attempt_key}"
     sweeps = [Sweep(engine, label, grace, patience) for engine in called(directory)]
-    return all([sweep.run() for sweep in sweeps])  # a list: every engine is swept
+    threads = [threading.Thread(target=sweep.run, daemon=True) for sweep in sweeps]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return all(sweep.done for sweep in sweeps)
 
 
 def called(directory: str | None) -> list[Engine]:
@@ -111,19 +151,21 @@ def called(directory: str | None) -> list[Engine]:
     if directory is None:
         return list(installed())
     with open(os.path.join(directory, NOTES), encoding="utf-8", errors="surrogateescape") as file:
-        lines = file.read().splitlines()
-    engines = {engine: None for line in lines for engine in read_note(line)}
-    return list(engines)
+        lines = file.read(NOTES_SIZE).splitlines()
+    ways = dict.fromkeys(engine for line in lines for engine in read_note(line))
+    if len(ways) > MOST:
+        log.warning("%s tells of %d ways to call an engine: follows the first %d", file.name, len(ways), MOST)
+    return list(ways)[:MOST]
 
 
 def read_note(line: str) -> list[Engine]:
-    """The engine that a line of notes tells of; where it tells nothing, all that are installed."""
+    """The engine that a note tells of; where it tells nothing, those that are installed."""
     try:
         noted = json.loads(line, strict=False)  # the wrapper leaves control characters as they are
         noted["env"] = list(noted["env"].items())
         return [msgspec.convert(noted, Engine)]
     except (ValueError, TypeError, LookupError, AttributeError):
-        log.warning("cannot read how a container was started: %r", line)
+        log.warning("cannot read how a container was started: %r", line[:200])
         return list(installed())
 
 
@@ -135,28 +177,112 @@ def installed() -> Iterator[Engine]:
             yield Engine(name, path, env=tuple(os.environ.items()))
 
 
-# ---- sweeping one
+# ---- one engine
+
+
+class Container(NamedTuple):
+    """What an engine says of a container: its state, its first process, and when it starts it again by itself."""
+
+    state: str = "unknown"
+    pid: int = 0
+    restart: str = ""
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing of it runs. podman takes what lost its monitor for "stopping" for ever."""
+        return self.state in AT_REST or (self.state == "stopping" and not runs(self.pid))
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process; one that ended and was not reaped is none."""
+    fields = stat_fields(pid)
+    return fields is not None and fields[0] not in "ZX"
 
 
 class Sweep:
-    """Stops what carries a label in one engine."""
+    """Stops what carries a label in one engine. done: nothing of it runs any more."""
 
     def __init__(self, engine: Engine, label: str, grace: float, patience: float) -> None:
-        self.engine, self.label = engine, label
-        self.began = time.monotonic()
-        self.kill_at = self.began + grace
-        self.give_up_at = self.kill_at + patience
+        self.engine, self.label, self.done = engine, label, False
+        began = time.monotonic()
+        self.kill_at, self.give_up_at = began + grace - min(AHEAD, grace / 2), began + grace + patience
         self.quiet_since: float | None = None
         self.told: set[str] = set()
 
-    def run(self) -> bool:
-        """Until nothing runs. False: given up."""
-        errors = 0
-        while self.left() > 0 and errors < TRIES:
+    def run(self) -> None:
+        """Until nothing runs, or the engine is given up."""
+        errors, trouble = 0, "containers still run"
+        while errors < TRIES and time.monotonic() < self.give_up_at:
             try:
-                found = self.find()
+                self.done = self.step()
+                errors = 0
             except FileNotFoundError:
-                return True  # not installed
-            except (OSError, NoAnswer) as error:
-                ...
-        return self.give_up()
+                self.done = True  # not installed
+            except Unanswered as error:
+                errors, trouble = errors + 1, str(error)
+            if self.done:
+                return
+            time.sleep(min(PAUSE if not errors else 1.0, max(0.0, self.give_up_at - time.monotonic())))
+        log.error("%s is given up; containers labelled %s may still run: %s", self.engine.path, self.label, trouble)
+
+    def step(self) -> bool:
+        """Look, and stop what runs. True: nothing does, and nothing is about to."""
+        found = self.find()
+        live = {ident: container for ident, container in found.items() if not container.rests}
+        if live:
+            self.quiet_since = None
+            self.stop(live)
+            return False
+        if self.quiet_since is None:
+            self.quiet_since = time.monotonic()
+        waiting = any(container.state == "created" for container in found.values())
+        return not waiting or time.monotonic() - self.quiet_since >= SETTLE
+
+    def find(self) -> dict[str, Container]:
+        """Every container with the label, by its ID. What is listed and cannot be looked at counts as running."""
+        listed = self.ask("ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={self.label}").split()
+        return dict.fromkeys(listed, Container()) | (self.inspect(listed) if listed else {})
+
+    def inspect(self, idents: list[str]) -> dict[str, Container]:
+        """What the engine says of these containers; those that just went away are left out."""
+        try:
+            told = self.ask("inspect", "--type=container", f"--format={INSPECT}", *idents)
+        except Unanswered as error:
+            log.debug("%s inspect: %s", self.engine.path, error)
+            return {}
+        words = [line.split() for line in told.splitlines()]
+        return {ident: Container(state, int(pid), "".join(restart)) for ident, state, pid, *restart in words}
+
+    def stop(self, live: dict[str, Container]) -> None:
+        """Stop these, however little time there is."""
+        self.tell(live)
+        paused = [ident for ident, container in live.items() if container.state == "paused"]
+        always = [ident for ident, container in live.items() if container.restart == "always"]
+        if paused:
+            self.attempt("unpause", *paused)
+        if always and self.engine.engine == "docker":
+            self.attempt("update", "--restart=no", *always)
+        grace = self.kill_at - time.monotonic()
+        if grace > 0:
+            self.attempt("stop", "-t", str(math.ceil(grace)), *live, more=grace)
+        else:
+            self.attempt("kill", *live)
+            self.attempt("stop", "-t", "0", *live)  # what cannot be killed can be stopped: it is about to start
+
+    def tell(self, live: dict[str, Container]) -> None:
+        """Log what is stopped, each container once."""
+        new = [ident[:12] for ident in live if ident not in self.told]
+        self.told.update(live)
+        if new:
+            log.info("%s: stops %s, labelled %s", self.engine.path, ", ".join(new), self.label)
+
+    def ask(self, *words: str, more: float = 0.0) -> str:
+        """What the engine answers in the time that is left, ANSWER seconds (and more) at most."""
+        return self.engine.call(words, min(ANSWER + more, max(1.0, self.give_up_at - time.monotonic())))
+
+    def attempt(self, *words: str, more: float = 0.0) -> None:
+        """Have the engine do something; whether it was done the next listing tells."""
+        try:
+            self.ask(*words, more=more)
+        except Unanswered as error:
+            log.debug("%s %s: %s", self.engine.path, words[0], error)

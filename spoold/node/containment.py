@@ -1,15 +1,11 @@
-"""Which processes belong to an attempt, and ending them.
+"""Which processes belong to an attempt, and signalling them.
 
-Three ways to find them, all used together:
+While its supervisor lives, they are what is below it: it is a subreaper, so nothing that the job starts leaves. Where
+the supervisor was killed, they are looked for among all processes of the host: descendants of the recorded ones, those
+in their sessions, and those that carry the attempt's mark, SKYSPOOL_ATTEMPT_DIR=<the attempt's local directory>, in
+the environment that they were started with.
 
-- descendants of its recorded processes;
-- children of the starter (the subreaper that orphans fall to) and their descendants, if they carry the attempt's mark
-in
-  their environment or are in its session;
-- where the starter that spawned the attempt is dead, every process of the host that carries the mark.
-
-The mark is SKYSPOOL_ATTEMPT_DIR=<the attempt's local directory>, which is in no other process's environment. A process
-is known by pid and start time, and signalled through a pidfd, so that a pid that was given anew is never hit.
+A process is known by pid and start time, and signalled through a pidfd, so that a pid that was given anew is never hit.
 """
 
 from __future__ import annotations
@@ -31,13 +27,21 @@ class Process(NamedTuple):
     start: int
 
 
-def of_attempt(directory: str, roots: Iterable[int], starter: int | None) -> list[Process]:
-    """Every live process of the attempt with this directory. roots: pids recorded for it; starter: pid if it lives."""
-    roots = list(roots)
+def below(pid: int) -> list[Process]:
+    """Every live process below one, itself left out."""
+    found: dict[int, Process] = {}
+    for child in children(pid):
+        _add_tree(child, found)
+    return list(found.values())
+
+
+def of_attempt(directory: str, roots: Iterable[int]) -> list[Process]:
+    """Every live process of an attempt whose supervisor was killed. directory: its own; roots: pids recorded for it."""
+    roots = set(roots)
     found: dict[int, Process] = {}
     for root in roots:
         _add_tree(root, found)
-    for pid in children(starter) if starter is not None else all_pids():
+    for pid in all_pids():
         if pid not in found and (marked(pid, directory) or session(pid) in roots):
             _add_tree(pid, found)
     found.pop(os.getpid(), None)

@@ -22,7 +22,7 @@ from spool_layout.records import Phase
 from spoold.local import boot_id
 from spoold.node import containment
 from spoold.node.containment import Process
-from spoold.node.workplace import Attempt, Workplace, boot_time, is_alive, read_json, start_time
+from spoold.node.workplace import Attempt, Workplace, boot_time, is_alive, start_time
 
 
 def prepare(place: Workplace, key: str, order: dict[str, Any], scripts: dict[str, str]) -> None:
@@ -76,7 +76,6 @@ def stand(attempt: Attempt) -> Phase:
 def _exited(attempt: Attempt, stage: str, names: set[str]) -> Phase:
     end = attempt.read(f"{stage}.exit")
     began = attempt.read(f"{stage}.pid") if f"{stage}.pid" in names else None
-    fenced = "fenced" in names
     return Phase(
         "exited",
         stage=stage,
@@ -84,8 +83,8 @@ def _exited(attempt: Attempt, stage: str, names: set[str]) -> Phase:
         ended_at=end["at"],
         pid=began["pid"] if began else 0,
         started_at=began["at"] if began else None,
-        reason="ended by its node, which had lost contact" if fenced else "",
-        fenced=fenced,
+        reason="ended by its node, which had lost contact" if end["fenced"] else "",
+        fenced=end["fenced"],
     )
 
 
@@ -94,21 +93,40 @@ def _live(attempt: Attempt, phase: str, stage: str) -> Phase:
     return Phase(phase, stage=stage, pid=began["pid"], started_at=began["at"])
 
 
-def supervisor(attempt: Attempt) -> int | None:
-    """The pid of the starter that spawned it, if it lives."""
+def supervisor(attempt: Attempt) -> Process | None:
+    """The supervisor of an attempt, if it lives."""
     marker = attempt.read("marker") or {}
-    alive = marker.get("boot") == boot_id() and is_alive(marker["pid"], marker["start"])
-    return int(marker["pid"]) if alive and marker["by"] == "starter" else None
+    if marker.get("by") != "supervisor" or marker["boot"] != boot_id() or not is_alive(marker["pid"], marker["start"]):
+        return None
+    return Process(marker["pid"], marker["start"])
+
+
+def is_gone(attempt: Attempt) -> bool:
+    """Whether the supervisor said that nothing of an attempt is left: as the last thing, or with its last stage."""
+    names = attempt.names()
+    if "gone" in names:
+        return True
+    last = "run" if "run.exit" in names else "setup" if "setup.exit" in names else ""
+    if not last:
+        return False
+    end = attempt.read(f"{last}.exit")
+    goes_on = last == "setup" and end["code"] == 0 and "run.sh" in names
+    return bool(end["gone"]) and not goes_on
 
 
 def processes(attempt: Attempt) -> list[Process]:
-    """Every live process of the attempt."""
+    """Every live process of the attempt, its supervisor left out."""
+    watcher = supervisor(attempt)
+    if watcher is not None:
+        return containment.below(watcher.pid)
+    if (attempt.read("marker") or {}).get("boot") != boot_id():
+        return []  # a reboot has ended them; their numbers may be others' by now
     roots = []
     for stage in ("setup", "run"):
         began = attempt.read(f"{stage}.pid")
         if began and start_time(began["pid"]) == began["start"]:
             roots.append(int(began["pid"]))
-    return containment.of_attempt(attempt.path, roots, supervisor(attempt))
+    return containment.of_attempt(attempt.path, roots)
 
 
 class Ending:
@@ -118,22 +136,27 @@ class Ending:
         self.grace = grace
 
     def step(self, attempt: Attempt) -> bool:
-        """Signal what is left of an attempt, as is due now. True: nothing is left."""
-        found = processes(attempt)
-        if not found:
+        """Signal what is left of an attempt, as is due now. True: nothing is left, and nothing will come."""
+        if is_gone(attempt):
             return True
-        since = read_json(attempt.file("stop"))
+        found, watcher = processes(attempt), supervisor(attempt)
+        if not found and watcher is None:
+            return True
+        since = attempt.read("stop")
         if since is None:
             attempt.write("stop", {"at": boot_time()})
-            number: int | None = signal.SIGTERM
-        else:
-            number = signal.SIGKILL if boot_time() - since["at"] >= self.grace else None
-        if number is not None:
+            self._ask(found, watcher)
+        elif boot_time() - since["at"] >= self.grace:
             for process in found:
-                containment.signal_process(process, number)
-                if number == signal.SIGTERM:
-                    containment.signal_process(process, signal.SIGCONT)  # a stopped process cannot heed it
+                containment.signal_process(process, signal.SIGKILL)
         return False
+
+    def _ask(self, found: list[Process], watcher: Process | None) -> None:
+        for process in found:
+            containment.signal_process(process, signal.SIGTERM)
+            containment.signal_process(process, signal.SIGCONT)  # a stopped process cannot heed it
+        if watcher is not None:
+            containment.signal_process(watcher, signal.SIGUSR1)  # it may be waiting for `go`
 
 
 def close(attempt: Attempt, phase: Phase) -> Phase:

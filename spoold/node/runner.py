@@ -41,10 +41,10 @@ from spool_layout.settings import DeclaredNode, is_network, load
 from spool_layout.storage import Disk, NotRegular
 from spool_layout.taskfile import InvalidTask, TaskSpec, parse_task
 from spoold.local import boot_id, state_dir
-from spoold.node import inventory, progress
+from spoold.node import containment, inventory, progress
 from spoold.node.environment import Host, Owner, run_environment, setup_environment
 from spoold.node.identity import bind, machine_id, node_name
-from spoold.node.starter import RCFILE
+from spoold.node.job import RCFILE
 from spoold.node.workplace import Attempt, Workplace, boot_time
 from spoold.wake import Waker
 
@@ -103,8 +103,10 @@ class Runner:
         if lost_memory:
             assert old is not None
             self._count_as_lost(old)
-        if old is None or lost_memory or age is None or age > self.limit:
+        lapsed = age is None or age > self.limit
+        if old is None or lost_memory or lapsed:
             self.incarnation += 1
+        self.lapses = self.place.lapses() + (lapsed and not self.place.was_left())
 
     def _count_as_lost(self, old: NodeStatus) -> None:
         log.warning("the local state was lost: attempts that were assigned before count as lost")
@@ -206,6 +208,7 @@ class Runner:
         if (age := self.place.age()) is not None and age > self.limit and self.written is not None:
             log.warning("had lost contact for %.0f s: goes on as a new incarnation", age)
             self.incarnation += 1
+            self.lapses += 1
             self.written = None
         if self.written is None:
             self.report(force=True)
@@ -246,17 +249,20 @@ class Runner:
         attempt = self.place.attempt(key)
         if assignment.want == "stop":
             self.end(attempt)
+        elif self.assigned.incarnation != self.incarnation:
+            return  # it may be older than what the head gave up meanwhile
         elif attempt.has("order.json"):
             self.urge(attempt, assignment)
-        elif self.assigned.incarnation == self.incarnation:
+        else:
             self.begin(key, assignment)
 
     def urge(self, attempt: Attempt, assignment: Assignment) -> None:
-        """Repeat an order that was not carried out yet."""
+        """Repeat an order that was not carried out yet; say `go`."""
         if assignment.go and not attempt.has("go"):
             attempt.write("go", {})
-            self.order(attempt.key)
-        elif not attempt.has("marker"):
+            if (watcher := progress.supervisor(attempt)) is not None:
+                containment.signal_process(watcher, signal.SIGUSR1)
+        if not attempt.has("marker"):
             self.order(attempt.key)
 
     def order(self, key: str) -> None:
@@ -310,13 +316,14 @@ class Runner:
             self.spool.root,
             self.settings.id,
             {gpu.uuid: gpu.index for gpu in self.inventory.gpus},
-            self.settings.gpu_ids == "uuid",
+            self.settings.gpu_ids == "uuid" or not self.inventory.indexed,
             os.path.join(os.path.dirname(__file__), "wrappers"),
             self.place.attempt(key).path,
         )
         rank = (a.rank, len(a.nodes), self.node)
         order: dict[str, Any] = {
             "version": self.seen,
+            "lapses": self.lapses,
             "node": self.node,
             "shell": self.settings.shell,
             "rcfile": self.rcfile,
@@ -359,10 +366,7 @@ class Runner:
             return
         self.sweep_containers(attempt)
         if self.ending.step(attempt) and attempt.key not in self.sweeps:
-            phase = progress.stand(attempt)
-            if phase.phase != "exited" and progress.supervisor(attempt) is not None:
-                return  # just gone: the starter is about to write how it ended
-            progress.close(attempt, phase)
+            progress.close(attempt, progress.stand(attempt))
 
     def sweep_containers(self, attempt: Attempt) -> None:
         """Stop containers that the job's wrapper started, in a thread: engines may be slow, the heartbeat may not."""
@@ -414,7 +418,7 @@ class Runner:
     def _ends_alone(self, key: str) -> bool:
         """Whether leftovers are ended as soon as the job's own process has: a gang's live until the head says stop."""
         assignment = self.assigned.attempts.get(key)
-        return assignment is None or len(assignment.nodes) == 1 or not progress.processes(self.place.attempt(key))
+        return assignment is None or len(assignment.nodes) == 1 or progress.is_gone(self.place.attempt(key))
 
     def forget(self) -> bool:
         """Forget what is over, no longer mentioned by a higher version, and reported so. Whether anything was."""
@@ -447,7 +451,7 @@ class Runner:
         status = msgspec.structs.replace(status, beat=self.beat)
         began = boot_time()
         self.disk.publish(self.spool.status(self.node), encode(status))
-        self.place.renew(None if left else self.limit, began)
+        self.place.renew(None if left else self.limit, began, self.lapses)
         self.written, self.written_at = status, time.monotonic()
 
     def status(self, left: bool) -> NodeStatus:
@@ -470,6 +474,7 @@ class Runner:
             gpus=self.inventory.gpus,
             cpus_milli=self.inventory.cpus_milli,
             memory_mb=self.inventory.memory_mb,
+            notes=self.inventory.notes,
             seen=self.seen,
             read=self.read_version,
             read_incarnation=self.read_incarnation,

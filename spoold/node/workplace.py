@@ -1,17 +1,18 @@
 """What a node keeps on its own disk: one directory for each spool and node name.
 
     lock             held (flock) by the runner for its life: one runner for each name on a host
-    starter.lock     held (flock) by the starter for its life
+    starter.lock     held (flock) by the starter for its life; its supervisors close it
     memory           a random id; status.json names it, so that a runner can tell that this directory was lost
-    renewed          when the runner last wrote status.json: boot id, CLOCK_BOOTTIME, and its limit in seconds
-    orders, bell     FIFOs: runner to starter ("look at attempts/KEY"), starter to runner ("something ended")
+    renewed          when the runner last wrote status.json: boot id, CLOCK_BOOTTIME, its limit in seconds, lapses
+    orders, bell     FIFOs: runner to starter ("look at attempts/KEY"), supervisors to runner ("something changed")
     attempts/KEY/    one attempt:
         order.json       what to spawn, made whole under another name and moved here with its directory
         setup.sh run.sh  the commands
         go               run may begin when setup is over
         marker           put there if absent, as the last act before a spawn: from here on it is never started again
         setup.pid, run.pid      the process: pid, start time, wall clock
-        setup.exit, run.exit    how it ended
+        setup.exit, run.exit    how it ended; and whether nothing of the attempt is left
+        gone             nothing of the attempt is left (where something was, when its last stage had ended)
         fail             why it could not even be started
         stop             since when its processes are being ended
         outcome          the last phase, when every process is gone
@@ -22,7 +23,6 @@ reboot, and a reboot ends the processes too; the attempt then counts as lost.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -99,10 +99,11 @@ class Workplace:
 
     # ---- the time rule
 
-    def renew(self, limit: float | None, at: float) -> None:
+    def renew(self, limit: float | None, at: float, lapses: int) -> None:
         """Note that status.json was written. at: boot_time() when the writing began, since the head may have seen the
-        new beat any time after that. limit: seconds for which it holds; None: for ever (left on purpose)."""
-        write(self._file("renewed"), {"boot": boot_id(), "at": at, "limit": limit})
+        new beat any time after that. limit: seconds for which it holds; None: for ever (left on purpose).
+        lapses: how often the limit was exceeded so far."""
+        write(self._file("renewed"), {"boot": boot_id(), "at": at, "limit": limit, "lapses": lapses})
 
     def age(self) -> float | None:
         """Seconds since status.json was last written; None: never in this boot."""
@@ -114,10 +115,16 @@ class Workplace:
         noted = read_json(self._file("renewed"))
         return bool(noted) and noted["limit"] is None
 
-    def keeps_time(self) -> bool:
-        """Whether the runner's last renewal is within its limit: only then may anything be spawned."""
+    def lapses(self) -> int:
+        """How often the limit was exceeded in all, as far as it was noted."""
         noted = read_json(self._file("renewed"))
-        if not noted or noted["boot"] != boot_id():
+        return int(noted["lapses"]) if noted else 0
+
+    def keeps_time(self, lapses: int) -> bool:
+        """Whether the runner has kept its limit ever since there were so many lapses: only then may anything be spawned
+        that was ordered then."""
+        noted = read_json(self._file("renewed"))
+        if not noted or noted["boot"] != boot_id() or noted["lapses"] != lapses:
             return False
         return noted["limit"] is None or boot_time() - noted["at"] <= noted["limit"]
 
@@ -153,7 +160,7 @@ class Attempt:
         write(self.file(name), value)
 
     def mark(self, by: str) -> bool:
-        """Put the marker there if absent. by: "starter" or "runner". True: it is ours."""
+        """Put the marker there if absent. by: "supervisor" or "runner". True: it is ours."""
         return link_new(
             self.file("marker"),
             json.dumps({"by": by, "pid": os.getpid(), "start": start_time(os.getpid()), "boot": boot_id()}),
@@ -201,24 +208,41 @@ def read_json(path: str) -> Any:
 def write(path: str, value: Any) -> None:
     """Replace a small JSON file, whole."""
     private = f"{path}.{secrets.token_hex(4)}"
-    with open(private, "w", encoding="utf-8") as file:
-        json.dump(value, file)
-    os.replace(private, path)
+    try:
+        with open(private, "w", encoding="utf-8") as file:
+            json.dump(value, file)
+        os.replace(private, path)
+    except OSError:
+        _discard(private)
+        raise
+
+
+def _discard(private: str) -> None:
+    try:
+        os.unlink(private)
+    except OSError:
+        pass  # it was never made
+
+
+def ring(bell: int) -> None:
+    """Wake the runner. bell: its FIFO, open for writing, non-blocking."""
+    try:
+        os.write(bell, b"!")
+    except BlockingIOError:
+        pass  # it has wake-ups enough
 
 
 def link_new(path: str, text: str) -> bool:
     """Put a small text file there if absent. True: it is ours."""
     private = f"{path}.{secrets.token_hex(4)}"
-    with open(private, "w", encoding="utf-8") as file:
-        file.write(text)
     try:
+        with open(private, "w", encoding="utf-8") as file:
+            file.write(text)
         os.link(private, path)
-    except OSError as error:
-        if error.errno != errno.EEXIST:
-            raise
+    except FileExistsError:
         return False
     finally:
-        os.unlink(private)
+        _discard(private)
     return True
 
 

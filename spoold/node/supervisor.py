@@ -1,0 +1,195 @@
+"""The supervisor of one attempt: a fork of the starter that outlives it and the runner, and says how the attempt ended.
+
+    marked      the marker, put if absent, is the last act before anything of the job is spawned: at most one start
+    setup       the setup commands, if there are any
+    ready       setup ended with 0: waits for `go` (all ranks are so far), or for `stop`
+    run         the run commands
+    leftovers   the job's own process is gone; what it left behind is waited for
+    gone        no process of the attempt is left; then it ends
+
+It is a subreaper: whatever the job starts, however it hides (sessions of its own, double forks, a cleared environment),
+stays below it, so that its descendants are the attempt's processes, all of them and nothing else.
+
+It never touches the spool itself: opening the log, changing into workdir and cloning happen in the forked child
+(job.py), so that a file server that hangs holds up that child alone. What it has to say it writes to the attempt's
+directory on the local disk, again and again until that works (a full disk), and rings the runner's bell.
+
+Time rule: it spawns nothing once the runner's last renewal is beyond its limit, or has been since this attempt was
+ordered: the head may have given it up. An attempt that may run again elsewhere is
+killed at that moment.
+
+Killed with -9 anywhere: before the marker, nothing happened and another one does it. After it, the runner sees a marker
+whose supervisor is dead, ends what is left, and reports the attempt lost.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from spoold.node import containment
+from spoold.node.job import become, exit_code, reset_signals
+from spoold.node.workplace import Attempt, Workplace, ring, start_time
+
+PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # linux/prctl.h
+KILLED = 137  # 128 + SIGKILL: what a stage counts as that its own node ended, or never let begin
+STOPPED = 143  # 128 + SIGTERM: what run counts as that was stopped before it began
+LOOK = 1.0  # seconds between two looks at the time rule, where something may have to be ended or is waited for
+HEEDED = (signal.SIGCHLD, signal.SIGUSR1)  # a child changed; the runner says: look (`go`, `stop`)
+
+
+def supervise(place: Workplace, key: str, bell: int) -> None:
+    """The whole life of one attempt, in a process of its own. Returns when nothing of it is left."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    prctl(PR_SET_NAME, b"skyspool-job", 0, 0, 0)
+    os.setsid()
+    reset_signals()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
+    Supervisor(place, place.attempt(key), bell).run()
+
+
+class Supervisor:
+    """One attempt's."""
+
+    def __init__(self, place: Workplace, attempt: Attempt, bell: int) -> None:
+        self.place, self.attempt, self.bell = place, attempt, bell
+        self.order: dict[str, Any] = attempt.read("order.json") or {}
+        self.codes: dict[int, int] = {}  # pid -> exit code, of reaped children that were asked for
+        self.childless = True
+        self.fenced = False
+
+    def run(self) -> None:
+        """Mark, spawn, wait, until nothing is left."""
+        names = self.attempt.names()
+        if "marker" in names or not self.order:
+            return
+        if not self.keeps_time():
+            if self.attempt.mark("runner"):
+                self.say("outcome", {"phase": "never", "reason": "the node had lost contact when it was to start"})
+            return
+        if not self.attempt.mark("supervisor"):
+            return
+        if "setup.sh" not in names or self.set_up("run.sh" in names):
+            self.stage("run")
+        if not self.childless:
+            self.wait_for_leftovers()
+            self.say("gone", {"at": time.time()})
+
+    # ---- stages
+
+    def set_up(self, has_run: bool) -> bool:
+        """The setup commands; whether the run commands are to follow."""
+        if self.stage("setup") != 0 or not has_run:
+            return False
+        while not self.attempt.has("go"):
+            if self.is_over():
+                return False
+            self.wait(LOOK)
+            self.reap()
+        return not self.is_over()
+
+    def is_over(self) -> bool:
+        """Whether run will never begin, since it was stopped or the time rule forbids it; then that is written."""
+        stopped = self.attempt.has("stop")
+        if not stopped and self.keeps_time():
+            return False
+        self.fenced = not stopped
+        self.write_exit("run", STOPPED if stopped else KILLED)
+        return True
+
+    def stage(self, stage: str) -> int:
+        """Spawn one stage and wait for its end: the exit code, 128 + N for signal N."""
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self.say("fail", {"reason": f"node {self.order['node']}: cannot start a process: {error.strerror}"})
+            return KILLED
+        if pid == 0:
+            become(self.attempt, stage, self.order)
+        self.codes[pid] = -1
+        self.childless = False
+        self.say(f"{stage}.pid", {"pid": pid, "start": start_time(pid), "at": time.time()})
+        if self.attempt.has("stop"):  # it came just before
+            self.signal_all(signal.SIGTERM)
+        while self.codes[pid] < 0:
+            self.wait(LOOK if self.order.get("restartable") else None)
+            self.reap()
+            self.fence()
+        self.write_exit(stage, self.codes[pid])
+        return self.codes[pid]
+
+    def wait_for_leftovers(self) -> None:
+        """What the job left behind: the runner ends it when that is due."""
+        while not self.childless:
+            self.wait(LOOK if self.order.get("restartable") else None)
+            self.reap()
+            self.fence()
+
+    def write_exit(self, stage: str, code: int) -> None:
+        """How a stage ended. gone: nothing of the attempt is left, and there will be nothing more."""
+        self.say(f"{stage}.exit", {"code": code, "at": time.time(), "fenced": self.fenced, "gone": self.childless})
+
+    # ---- children
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Until a child changes, the runner says to look, or so long."""
+        if seconds is None:
+            signal.sigwaitinfo(HEEDED)
+        else:
+            signal.sigtimedwait(HEEDED, seconds)
+
+    def reap(self) -> None:
+        """Take in every child that has ended, orphans of the job too."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                self.childless = True
+                return
+            if not pid:
+                return
+            if pid in self.codes:
+                self.codes[pid] = exit_code(status)
+
+    def fence(self) -> None:
+        """Beyond the limit, end what may run again elsewhere: the head may give it up soon."""
+        if self.order.get("restartable") and not self.childless and not self.keeps_time():
+            self.fenced = True
+            self.signal_all(signal.SIGKILL)
+
+    def signal_all(self, number: int) -> None:
+        """Signal everything below us."""
+        for process in containment.below(os.getpid()):
+            containment.signal_process(process, number)
+
+    def keeps_time(self) -> bool:
+        """Whether the time rule lets this attempt go on."""
+        return self.place.keeps_time(self.order["lapses"])
+
+    # ---- saying
+
+    def say(self, name: str, value: object) -> None:
+        """Write a file of the attempt, whatever it takes, and wake the runner."""
+        persist(lambda: self.attempt.write(name, value))
+        ring(self.bell)
+
+
+def persist(write: Callable[[], None]) -> None:
+    """Write to the local disk, again until it works (ENOSPC, EIO). An attempt whose directory is gone is forgotten."""
+    while True:
+        try:
+            write()
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            print(f"tries again: {error}", file=sys.stderr, flush=True)
+            time.sleep(LOOK)

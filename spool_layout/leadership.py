@@ -105,7 +105,7 @@ class HeadLock:
             is_singleton=False,
             heartbeat_interval=settings.lock_heartbeat,
             stale_threshold=settings.lock_threshold,
-            poll_interval=min(settings.lock_heartbeat, 1.0) / 2,
+            poll_interval=settings.lock_heartbeat / 2,
             on_compromise=lambda _: self._lose(),
         )
 
@@ -125,10 +125,9 @@ class HeadLock:
         return True
 
     def release(self) -> None:
-        """Give it up, so that another head leads at once."""
-        if self.held:
-            self.held = False
-            self._lock.release(force=True)
+        """Give it up, so that another head leads at once. Nothing happens where it is not held."""
+        self.held = False
+        self._lock.release(force=True)
 
     def holders(self) -> dict[str, bytes]:
         """What each holder or waiter last wrote: it changes with each renewal. Our own are among them."""

@@ -91,7 +91,7 @@ def label(name: str) -> str:
     bare = _STATUS_SUFFIX.sub("", _TOKEN_SUFFIX.sub("", _STATUS_SUFFIX.sub("", bare)))
     bare = "".join(c if c.isprintable() and c != "/" else "_" for c in bare)
     bare = bare.encode("utf-8", "replace")[:LABEL_BYTES].decode("utf-8", "ignore")
-    return bare.strip(". ") or "job"
+    return bare.lstrip("#. ").rstrip(". ") or "job"
 
 
 def encodable(name: str) -> str:

@@ -136,7 +136,7 @@ class Node(msgspec.Struct, omit_defaults=True):
     memory_mb: int = 0
     shares: dict[str, Share] = {}  # attempt key -> what it holds here beside GPUs
     incarnation: int = 0
-    state: str = "up"  # "up", "lost contact", "down" or "refused"
+    state: str = "up"  # "up", "lost contact" or "down"
     since: float = 0.0  # of that state
     left: bool = False  # stopped on purpose (spoold node ended by a signal)
 

@@ -72,7 +72,7 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     settle: float = 2.0  # a plain write is complete when it has been quiet for so long
     poll: float = 0.25  # between looks while there is work, where the file system tells nothing
     idle_poll: float = 2.0  # between looks when idle
-    sweep: float = 30.0  # between looks where the file system tells of changes
+    sweep: float = 30.0  # between looks of the head where the file system tells of changes
     heartbeat: float = 2.0  # of a runner
     node_timeout: float = 30.0  # T: after so long without a heartbeat a node's jobs may be given up
     fence_margin: float = 5.0  # T minus this: supervisors start nothing more, end what may run elsewhere
@@ -84,7 +84,6 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     unsatisfiable_after: float = 600.0
     max_file: int = 16 * 1024 * 1024
     recent: int = 1000  # ended jobs that the ledger remembers
-    users: tuple[str, ...] = ()  # beside the daemons' own: their files are taken and run as the daemons' user
     keep: Keep = Keep()
     nodes: dict[str, DeclaredNode] = {}
 

@@ -66,7 +66,7 @@ class Silent(NamedTuple):
 class Look(NamedTuple):
     """One look."""
 
-    now: float  # wall clock, for people
+    now: float  # by the file server's clock
     day: str  # the same as a UTC date
     new: tuple[NewFile, ...] = ()
     changes: tuple[Change, ...] = ()

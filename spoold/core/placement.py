@@ -85,7 +85,7 @@ def place(demands: Sequence[Demand], num_nodes: int, rooms: Iterable[Room]) -> l
 
 def could_ever(demands: Sequence[Demand], num_nodes: int, nodes: Iterable[Node]) -> bool:
     """Whether the known nodes, all of them idle and heard, could serve it."""
-    rooms = [Room(idle(node)) for node in nodes if node.state != "refused"]
+    rooms = [Room(idle(node)) for node in nodes]
     return any(sum(room.pick(demand) is not None for room in rooms) >= num_nodes for demand in demands)
 
 

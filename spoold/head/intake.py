@@ -52,9 +52,9 @@ def user_name(uid: int) -> str:
 class Intake:
     """What a head remembers of the drop boxes between two looks: nothing that a restart could not do without."""
 
-    def __init__(self, spool: Spool, disk: Disk, settings: Settings, local: bool, server_now: Callable[[], float]):
+    def __init__(self, spool: Spool, disk: Disk, settings: Settings, local: bool, clock: Callable[[], float]):
         self.spool, self.disk, self.settings, self.local = spool, disk, settings, local
-        self.server_now = server_now
+        self.clock = clock  # the file server's
         self.told: set[Left] = set()  # those that were reported
 
     # ---- which are complete
@@ -76,7 +76,7 @@ class Intake:
         return sorted(found, key=lambda f: (f.changed, f.name)), left, again
 
     def look_at(self, path: str, name: str) -> Ready | Left | float | None:
-        """Ready; Left; seconds until it may be ready; None: it is gone."""
+        """Ready; Left; seconds until it may be ready; None: it is gone, or empty."""
         try:
             seen = self.disk.inspect(path, self.settings.max_file)
         except FileNotFoundError:
@@ -91,11 +91,11 @@ class Intake:
             return Ready(name, seen.inode, seen.changed)
         return self._settled(path, name, seen)
 
-    def _settled(self, path: str, name: str, seen: Seen) -> Ready | float:
+    def _settled(self, path: str, name: str, seen: Seen) -> Ready | float | None:
         settle = self.settings.settle
-        wait = seen.changed + settle - self.server_now()
+        wait = seen.changed + settle - self.clock()
         if seen.size == 0:
-            return settle
+            return None  # nothing to wait for: who writes to it makes it news again
         if wait > 0:
             return min(wait, settle)
         if self.local and self.disk.is_held_for_writing(path):
@@ -169,7 +169,7 @@ class Intake:
 
     def serves(self, uid: int) -> bool:
         """Whether this user's files are taken."""
-        return uid == os.getuid() or user_name(uid) in self.settings.users
+        return uid == os.getuid()
 
     def read_request(self, claims: Claims, claim: str) -> Request:
         """A claimed request, perhaps with what is wrong with it. OSError: gone, or not to be read just now."""

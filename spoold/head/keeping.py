@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 from spool_layout import history
 from spool_layout.leadership import Epoch
@@ -33,7 +34,10 @@ PACKED_AT_ONCE = 200  # files moved or removed in one go
 class Keeper:
     """Generations of one term."""
 
-    def __init__(self, spool: Spool, disk: Disk, settings: Settings, epoch: Epoch, state: State) -> None:
+    def __init__(
+        self, spool: Spool, disk: Disk, settings: Settings, epoch: Epoch, state: State, clock: Callable[[], float]
+    ) -> None:
+        self.clock = clock
         self.spool, self.disk, self.settings, self.epoch, self.state = spool, disk, settings, epoch, state
         self.seq = 0
         self.events = 0
@@ -54,11 +58,11 @@ class Keeper:
         self.state.trim(self.settings.recent)
         self.seq += 1
         name = (self.epoch.number, self.seq)
-        ledger = self.state.to_ledger(self.settings.name, self.settings.id, name, self.epoch.offset, time.time())
+        ledger = self.state.to_ledger(self.settings.name, self.settings.id, name, self.epoch.offset, self.clock())
         data = encode(ledger)
         self.disk.publish(self.spool.generation(*name), data)
         self.disk.sync(self.spool.generations)
-        self.epoch.append([Vouched(generation=name, digest=history.digest(data), at=time.time())])
+        self.epoch.append([Vouched(generation=name, digest=history.digest(data), at=self.clock())])
         self.disk.publish(self.spool.ledger, data)
         self.events, self.offset = 0, self.epoch.offset
         self._pack(name)
@@ -70,7 +74,7 @@ class Keeper:
         epochs = [e for e in history.epochs(self.spool, self.disk) if e < self.epoch.number]
         if not epochs:
             return
-        month = os.path.join(self.spool.archive, time.strftime("%Y-%m", time.gmtime()))
+        month = os.path.join(self.spool.archive, time.strftime("%Y-%m", time.gmtime(self.clock())))
         self.disk.make_dir(month)
         for number in epochs[:PACKED_AT_ONCE]:
             self._pack_epoch(number, month)

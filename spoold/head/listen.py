@@ -24,10 +24,10 @@ STATUS_BYTES = 64 << 20
 
 
 class Listener:
-    """Reads the nodes' reports. server_now: the file server's clock."""
+    """Reads the nodes' reports. clock: the file server's."""
 
-    def __init__(self, spool: Spool, disk: Disk, hearing: Hearing, server_now: Callable[[], float]) -> None:
-        self.spool, self.disk, self.hearing, self.server_now = spool, disk, hearing, server_now
+    def __init__(self, spool: Spool, disk: Disk, hearing: Hearing, clock: Callable[[], float]) -> None:
+        self.spool, self.disk, self.hearing, self.clock = spool, disk, hearing, clock
         self._troubles: dict[str, str] = {}  # node -> what is wrong with its status.json, told once
 
     def hear(self, state: State) -> tuple[list[Report], list[Silent]]:
@@ -58,7 +58,7 @@ class Listener:
             return None
         self._troubles.pop(node, None)
         known = self.hearing.heard.get(node)
-        age = self.server_now() - seen.changed if known is None or known.beat < 0 else 0.0
+        age = self.clock() - seen.changed if known is None or known.beat < 0 else 0.0
         recorded = state.nodes.get(node)
         return Report(status, self.hearing.judge(status, age, time.monotonic(), recorded.state if recorded else ""))
 

@@ -11,17 +11,17 @@ import json
 import logging
 import os
 import signal
-import socket
 import time
 
 from spool_layout import leadership
 from spool_layout.errors import Damaged, Deposed, NotASpool, SpoolError
 from spool_layout.leadership import HeadLock
-from spool_layout.paths import FORMAT, Spool
-from spool_layout.records import HeadStatus, Leader, encode
+from spool_layout.paths import Spool
+from spool_layout.records import Leader
 from spool_layout.settings import Settings, is_network, load
 from spool_layout.storage import Disk
 from spoold.core.hearing import Heard, Hearing
+from spoold.head.presence import Presence
 from spoold.head.term import Term
 from spoold.local import boot_id, state_dir
 from spoold.wake import Waker
@@ -29,8 +29,12 @@ from spoold.wake import Waker
 log = logging.getLogger("spoold.head")
 
 CRON = 60.0  # seconds between two runs of `--once`, at most
-ONCE_TICKS = 50  # of one `--once`: each does all that can be done at once, so few are ever needed
+ONCE_MARGIN = 1.0  # seconds beyond the settle time that a `--once` may wait for files to become complete
 IDLE_BEFORE_LEDGER = 1.0  # seconds without an event after which the ledger is written anew
+
+
+class Stopped(BaseException):
+    """SIGTERM or SIGINT came while the lock was waited for."""
 
 
 class Head:
@@ -43,51 +47,10 @@ class Head:
         self.hearing = Hearing(self.settings.node_timeout, self.settings.fence_margin)
         self.lock = HeadLock(self.spool, self.settings)
         self.waker = Waker(self.local)
-        self.host = socket.gethostname()
-        self.name = f"{self.host}-{'cron' if once else os.getpid()}"
-        self.interval = CRON if once else self.settings.lock_heartbeat
-        self.since = time.time()
-        self.stopping = False
-        self.beaten = 0.0
-        self.role = ""
-        signal.signal(signal.SIGIO, signal.SIG_IGN)  # sent when a writer breaks the lease by which open files are told
+        self.presence = Presence(self.spool, self.disk, self.settings.lock_heartbeat, version(), once=once)
+        self.stopping = self.waiting = False
         self.kept = os.path.join(state_dir(self.settings.id, state), "head.json")
-
-    # ---- that it lives
-
-    def say(self, role: str, epoch: int = 0) -> None:
-        """Write heads/HOST-PID.json anew when the role changed, else renew its change time when that is due."""
-        now = time.monotonic()
-        path = self.spool.head(self.name)
-        if role != self.role:
-            status = HeadStatus(
-                format=FORMAT,
-                host=self.host,
-                pid=os.getpid(),
-                role=role,
-                epoch=epoch,
-                since=time.time(),
-                interval=self.interval,
-                version=version(),
-            )
-            self.disk.publish(path, encode(status), durable=False)
-            self.role, self.beaten = role, now
-        elif now - self.beaten >= self.settings.lock_heartbeat:
-            self.disk.touch(path)
-            self.beaten = now
-
-    def server_now(self) -> float:
-        """The file server's clock: the change time of a file that this host just wrote there."""
-        if not self.role:
-            self.say("once" if self.interval == CRON else "standby")
-        return self.disk.touch(self.spool.head(self.name))
-
-    def leave(self) -> None:
-        """Take the own sign of life away."""
-        try:
-            self.disk.remove(self.spool.head(self.name))
-        except OSError as error:
-            log.warning("%s: %s", self.spool.head(self.name), error)
+        signal.signal(signal.SIGIO, signal.SIG_IGN)  # sent when a writer breaks the lease by which open files are told
 
     # ---- the daemon
 
@@ -100,10 +63,12 @@ class Head:
         while not self.stopping:
             try:
                 self.check_mounted()
-                self.say("standby")
-                if self.lock.acquire(max(self.settings.lock_heartbeat / 2, 0.1)):
+                self.presence.say("standby")
+                if self.await_lock(self.presence.due()):
                     self.lead()
                 pause = 0.0
+            except Stopped:
+                break
             except Deposed as error:
                 log.warning("stands by: %s", error)
                 self.lock.release()
@@ -119,13 +84,23 @@ class Head:
             if pause and not self.stopping:
                 self.waker.wait(pause)
         self.lock.release()
-        self.leave()
+        self.presence.leave()
         return 0
 
+    def await_lock(self, seconds: float) -> bool:
+        """Whether the lock is ours within so long. One long wait: each costs the file server several files."""
+        self.waiting = True
+        try:
+            return self.lock.acquire(max(seconds, 0.1))
+        finally:
+            self.waiting = False
+
     def stop(self) -> None:
-        """End after the present tick."""
+        """End after the present tick, or give up waiting for the lock."""
         self.stopping = True
         self.waker.ring()
+        if self.waiting:
+            raise Stopped
 
     def check_mounted(self) -> None:
         """NotASpool where the spool's own id is no longer there (P11): an empty directory is not an empty queue."""
@@ -137,25 +112,30 @@ class Head:
         term = self.begin()
         if term is None:
             return
-        self.say("leading", term.epoch.number)
+        self.presence.say("leading", term.epoch.number)
         log.info("leads, epoch %d", term.epoch.number)
-        quiet_since = time.monotonic()
+        quiet_since, next_look = time.monotonic(), 0.0
+        woken = True
         while not self.stopping:
             if self.lock.lost:
                 raise Deposed("the lock was lost to another head")
-            self.say("leading", term.epoch.number)
-            busy = term.tick()
+            self.presence.say("leading", term.epoch.number)
             now = time.monotonic()
-            if busy:
-                quiet_since = now
-            idle = now - quiet_since >= IDLE_BEFORE_LEDGER
-            if term.keeper.is_due(idle):
-                term.keeper.write()
-            if idle and term.pruner.step(time.time()):
-                term.observer.look_again(0.0)
-            self.waker.wait(self.pause(term, idle, now))
+            if woken or now >= next_look:
+                quiet_since = now if term.tick() else quiet_since
+                idle = now - quiet_since >= IDLE_BEFORE_LEDGER
+                self.keep(term, idle)
+                next_look = time.monotonic() + self.pause(term, idle)
+            woken = self.waker.wait(max(0.0, min(next_look - time.monotonic(), self.presence.due())))
         if term.keeper.is_due(True):
             term.keeper.write()
+
+    def keep(self, term: Term, idle: bool) -> None:
+        """What is done beside the ticks: the ledger, and removing what is too old."""
+        if term.keeper.is_due(idle):
+            term.keeper.write()
+        if idle and term.pruner.step(self.presence.clock()):
+            term.observer.look_again(0.0)
 
     def begin(self) -> Term | None:
         """Claim the next epoch and take over; None: another head was faster."""
@@ -164,18 +144,18 @@ class Head:
             log.info("another head was faster")
             self.lock.release()
             return None
-        leader = Leader(host=self.host, pid=os.getpid(), since=time.time(), version=version())
-        term = Term(self.spool, self.disk, self.settings, self.hearing, self.local, self.server_now, epoch, leader)
-        for folder in (self.spool.pending, self.spool.requests):
+        clock = self.presence.clock
+        leader = Leader(host=self.presence.host, pid=os.getpid(), since=clock(), version=self.presence.version)
+        term = Term(self.spool, self.disk, self.settings, self.hearing, self.local, clock, epoch, leader)
+        for folder in (self.spool.pending, self.spool.requests, self.spool.nodes):
             self.waker.watch(folder)
         return term
 
-    def pause(self, term: Term, idle: bool, now: float) -> float:
+    def pause(self, term: Term, idle: bool) -> float:
         """Seconds to sleep at most before the next look."""
         for node in term.state.nodes:
             self.waker.watch(self.spool.node(node))
-        self.waker.watch(self.spool.nodes)
-        times = [self.settings.lock_heartbeat, self.hearing.next_change(now)]
+        times = [self.settings.sweep, self.hearing.next_change(time.monotonic())]
         if not self.waker.native:
             times.append(self.settings.idle_poll if idle and not term.state.jobs else self.settings.poll)
         if term.again is not None:
@@ -209,21 +189,23 @@ class Head:
         return True
 
     def _once(self) -> int:
-        self.say("once")
+        self.presence.say("once")
         term = self.begin()
         if term is None:
             return 0
-        for _ in range(ONCE_TICKS):
-            busy = term.tick()
-            if not busy and (term.again is None or term.again > self.settings.settle):
-                break
-            if not busy and term.again:
-                time.sleep(term.again)
-        if term.keeper.is_due(True):
-            term.keeper.write()
-        term.pruner.step(time.time())
+        end = time.monotonic() + self.settings.settle + ONCE_MARGIN
+        while term.tick() or self._waits_a_little(term, end):
+            pass
+        self.keep(term, idle=True)
         self.remember()
         return 0
+
+    def _waits_a_little(self, term: Term, end: float) -> bool:
+        """Wait for files that are complete soon. False: none is in time; the next run finds them."""
+        if term.again is None or time.monotonic() + term.again > end:
+            return False
+        time.sleep(max(term.again, 0.01))
+        return True
 
     def remember(self) -> None:
         """Keep what was heard for the next run on this host, in this boot."""

@@ -55,9 +55,10 @@ class Observer:
         reports, silent = self.nodes.hear(self.state)
         self._claim(NEW, self.spool.pending, fresh)
         self._claim(REQUEST, self.spool.requests, self.disk.list(self.spool.requests))
+        now = self.intake.clock()
         look = Look(
-            now=time.time(),
-            day=time.strftime("%Y-%m-%d", time.gmtime()),
+            now=now,
+            day=day_of(now),
             new=tuple(self._read_new()),
             changes=tuple(changes),
             requests=tuple(self._read_requests()),
@@ -201,6 +202,11 @@ class Observer:
             self._left.append(Left(f"claims/{self.claims.full(claim)}", f"cannot be read: {error.strerror}"))
             self.look_again(self.settings.settle)
         return None
+
+
+def day_of(now: float) -> str:
+    """The UTC day of a time, YYYY-MM-DD."""
+    return time.strftime("%Y-%m-%d", time.gmtime(now))
 
 
 def aside_name(drop: str, taken: set[str]) -> str:

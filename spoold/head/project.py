@@ -18,7 +18,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
 from spool_layout import history
 from spool_layout.errors import Deposed
@@ -38,8 +39,11 @@ OF_ONE_NODE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM}
 class Projector:
     """Carries out what the events say. One for each term of a head."""
 
-    def __init__(self, spool: Spool, disk: Disk, settings: Settings, epoch: Epoch, state: State) -> None:
+    def __init__(
+        self, spool: Spool, disk: Disk, settings: Settings, epoch: Epoch, state: State, clock: Callable[[], float]
+    ) -> None:
         self.spool, self.disk, self.settings, self.epoch, self.state = spool, disk, settings, epoch, state
+        self.clock = clock
         self.seq = 0
         self.wrote: dict[str, Assigned] = {}
         self.days: set[str] = set()
@@ -96,7 +100,7 @@ class Projector:
     def returned(self, job: Job) -> Returned:
         """What was claimed is not what was accepted: the job waits again, under a name that nobody uses."""
         reason = "its file was changed just when it was to start"
-        return Returned(id=job.id, attempt=job.attempt, file=self._unused(job), at=self._now(), reason=reason)
+        return Returned(id=job.id, attempt=job.attempt, file=self._unused(job), at=self.clock(), reason=reason)
 
     def _take(self, source: str, claimed: str, job: Job) -> bool:
         """Whether the file stands in the claim directory now. Absence is believed only of a listing."""
@@ -129,9 +133,9 @@ class Projector:
         return file
 
     def _withdrawn(self, job: Job, reason: str) -> Ended:
-        return Ended(
-            id=job.id, attempt=job.attempt, status=Status.CANCELLED, reason=reason, day=self._today(), at=self._now()
-        )
+        now = self.clock()
+        day = time.strftime("%Y-%m-%d", time.gmtime(now))
+        return Ended(id=job.id, attempt=job.attempt, status=Status.CANCELLED, reason=reason, day=day, at=now)
 
     def put_back(self, event: Returned, was: str) -> None:
         """After `returned` is committed: out of the claim directory, back to pending/ under its unused name."""
@@ -277,16 +281,6 @@ class Projector:
         if day not in self.days:
             self.disk.make_dir(self.spool.day(day))
             self.days.add(day)
-
-    def _now(self) -> float:
-        import time
-
-        return time.time()
-
-    def _today(self) -> str:
-        import time
-
-        return time.strftime("%Y-%m-%d", time.gmtime())
 
 
 def _most(job: Job) -> int:

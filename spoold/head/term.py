@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable
 
 from spool_layout import leadership
@@ -56,18 +55,18 @@ class Term:
         settings: Settings,
         hearing: Hearing,
         local: bool,
-        server_now: Callable[[], float],
+        clock: Callable[[], float],
         epoch: Epoch,
         leader: Leader,
     ) -> None:
-        self.spool, self.disk, self.epoch = spool, disk, epoch
-        self.state: State = leadership.seal(epoch, leader, time.time()).state
-        intake = Intake(spool, disk, settings, local, server_now)
-        listener = Listener(spool, disk, hearing, server_now)
+        self.spool, self.disk, self.epoch, self.clock = spool, disk, epoch, clock
+        self.state: State = leadership.seal(epoch, leader, clock()).state
+        intake = Intake(spool, disk, settings, local, clock)
+        listener = Listener(spool, disk, hearing, clock)
         self.observer = Observer(spool, disk, settings, epoch, self.state, intake, listener)
         self.claims = self.observer.claims
-        self.projector = Projector(spool, disk, settings, epoch, self.state)
-        self.keeper = Keeper(spool, disk, settings, epoch, self.state)
+        self.projector = Projector(spool, disk, settings, epoch, self.state, clock)
+        self.keeper = Keeper(spool, disk, settings, epoch, self.state, clock)
         self.keeper.note(1)
         self.pruner = Pruner(spool, disk, settings, lambda ident: ident in self.state.jobs)
         self.policy = Policy(uid=os.getuid(), unsatisfiable_after=settings.unsatisfiable_after)
@@ -121,7 +120,7 @@ class Term:
     def tell_left(self, left: list[Left]) -> None:
         """Note what was left alone, once: a new head does not say again what an earlier one said."""
         known = {(rejection.drop, rejection.reason) for rejection in self.state.rejected if not rejection.file}
-        me, now = os.getuid(), time.time()
+        me, now = os.getuid(), self.clock()
         events: list[AnyEvent] = [
             Rejected(drop=item.name, file="", uid=me, user=user_name(me), reason=item.reason, at=now)
             for item in left
@@ -209,9 +208,14 @@ def told(event: AnyEvent) -> str:
     words = [type(event).__name__.lower() if ident is None else f"job {ident} {type(event).__name__.lower()}"]
     for field in ("name", "status", "state", "reason", "drop"):
         if value := getattr(event, field, ""):
-            words.append(f"{field}={value}")
+            words.append(f"{field}={legible(str(value))}")
     if isinstance(event, Requested):
         words.append(f"{event.what} {event.ids}")
     if isinstance(event, Started):
         words.append("on " + ", ".join(a.node for a in event.allocations))
     return " ".join(words)
+
+
+def legible(text: str) -> str:
+    """A user's text in one line of the log: no line breaks, no escapes."""
+    return "".join(c if c.isprintable() else "?" for c in text.replace("\n", "; "))

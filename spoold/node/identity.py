@@ -11,8 +11,9 @@ import socket
 
 from spool_layout.errors import Taken, UsageError
 from spool_layout.paths import Spool, is_node_name
-from spool_layout.records import NodeOwner, decode, encode
+from spool_layout.records import NodeOwner, NodeStatus, decode, encode
 from spool_layout.storage import Disk
+from spoold.local import boot_id
 from spoold.node.workplace import read
 
 
@@ -43,4 +44,19 @@ def bind(spool: Spool, disk: Disk, node: str) -> None:
         raise Taken(
             f"the node name {node!r} belongs to host {owner.host}",
             f"start this one under another name (--name NODE), or, if {owner.host} is gone for good, remove {path}",
+        )
+
+
+def refuse_second(said: NodeStatus) -> None:
+    """Taken where the runner that wrote this status.json lives on this machine, with local state of its own elsewhere.
+
+    The local lock keeps a second runner off only where both use one state directory.
+    """
+    if said.machine != machine_id() or said.boot != boot_id():
+        return
+    line = (read(f"/proc/{said.pid}/cmdline") or "").split("\0")
+    if any("spoold" in word for word in line) and "node" in line:
+        raise Taken(
+            f"the node {said.node!r} already has a runner on this host, pid {said.pid}, with another --state",
+            "stop it, or start this one under another name: spoold node DIR --name NAME",
         )

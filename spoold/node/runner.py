@@ -43,7 +43,7 @@ from spool_layout.taskfile import InvalidTask, TaskSpec, parse_task
 from spoold.local import boot_id, state_dir
 from spoold.node import containment, inventory, progress
 from spoold.node.environment import Host, Owner, run_environment, setup_environment
-from spoold.node.identity import bind, machine_id, node_name
+from spoold.node.identity import bind, machine_id, node_name, refuse_second
 from spoold.node.job import RCFILE
 from spoold.node.workplace import Attempt, Workplace, boot_time
 from spoold.wake import Waker
@@ -100,8 +100,8 @@ class Runner:
         self.incarnation = old.incarnation if old else 0
         age = self.place.age()
         lost_memory = old is not None and old.memory != self.place.memory
-        if lost_memory:
-            assert old is not None
+        if old is not None and lost_memory:
+            refuse_second(old)
             self._count_as_lost(old)
         lapsed = age is None or age > self.limit
         if old is None or lost_memory or lapsed:
@@ -308,7 +308,7 @@ class Runner:
 
     def make_order(self, key: str, a: Assignment, task: TaskSpec) -> dict[str, Any]:
         """What the starter needs to spawn an attempt."""
-        owner = owner_of(a.uid if os.getuid() == 0 and a.uid in self._served() else os.getuid())
+        owner = owner_of(os.getuid())
         logs = self.spool.log_dir(a.id, a.attempt)
         host = Host(
             self.node,
@@ -341,9 +341,6 @@ class Runner:
         if task.git:
             order["git"] = {"url": task.git.url, "ref": task.git.ref}
         return order
-
-    def _served(self) -> set[int]:
-        return {os.getuid()}
 
     # ---- ending
 

@@ -1,0 +1,71 @@
+"""That a head lives: heads/NAME.json, renewed while it does; and, by its change time, the file server's clock.
+
+Only people and clients go by these files; who leads is decided elsewhere (leadership.py). A head that cron drives has
+one file a host and leaves it, since it lives from one run to the next.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+
+from spool_layout.paths import FORMAT, Spool
+from spool_layout.records import HeadStatus, encode
+from spool_layout.storage import Disk
+
+log = logging.getLogger("spoold.head")
+
+CRON = 60.0  # seconds between two runs of `--once`, at most
+STANDBY = 15.0  # seconds between two signs of a head that stands by: nothing waits for them
+
+
+class Presence:
+    """The sign of life of one head process. beat: seconds between two renewals while it leads."""
+
+    def __init__(self, spool: Spool, disk: Disk, beat: float, version: str, *, once: bool) -> None:
+        self.disk, self.version = disk, version
+        self.host, self.role = socket.gethostname(), ""
+        self.path = spool.head(f"{self.host}-{'cron' if once else os.getpid()}")
+        self.intervals = {"leading": beat, "standby": max(beat, STANDBY), "once": CRON}
+        self._since = time.time()
+        self._renewed = 0.0
+        self._offset = 0.0  # of the file server's clock to ours, seconds
+
+    def say(self, role: str, epoch: int = 0) -> None:
+        """Write the file anew when the role changed, else renew it when that is due."""
+        now = time.monotonic()
+        if role != self.role:
+            status = HeadStatus(
+                format=FORMAT,
+                host=self.host,
+                pid=os.getpid(),
+                role=role,
+                epoch=epoch,
+                since=self._since,
+                interval=self.intervals[role],
+                version=self.version,
+            )
+            self.disk.publish(self.path, encode(status), durable=False)
+            self.role = role
+        elif self.due() > 0:
+            return
+        self._offset = self.disk.touch(self.path) - time.time()
+        self._renewed = now
+
+    def due(self) -> float:
+        """Seconds until the next renewal is due."""
+        return self._renewed + self.intervals[self.role] - time.monotonic()
+
+    def clock(self) -> float:
+        """Seconds since 1970 by the file server's clock, as of the last renewal: the same for all heads, whatever their
+        hosts' clocks say."""
+        return time.time() + self._offset
+
+    def leave(self) -> None:
+        """Take the sign away."""
+        try:
+            self.disk.remove(self.path)
+        except OSError as error:
+            log.warning("%s: %s", self.path, error)

@@ -24,11 +24,13 @@ ROUNDS = 20  # of a client that heads keep overtaking; each means a newer epoch 
 
 
 class Stock(NamedTuple):
-    """What a head begins from. seals: as its first record shall say them."""
+    """What a head begins from. seals: as its first record shall say them. ended: IDs of jobs that ended after the
+    generation was written: what that means for the spool may not be projected yet."""
 
     state: State
     seals: dict[int, int]
     generation: tuple[int, int]
+    ended: list[int]
 
 
 class Present(NamedTuple):
@@ -96,11 +98,12 @@ def take_stock(spool: Spool, disk: Disk, below: int) -> Stock:
         raise Damaged(f"{spool.generation(*name)} is missing, though an event vouches for it")
     seals = {e: end for e, end in sorted(seals.items()) if e >= ledger.epoch}
     state = State.from_ledger(ledger)
+    before = set(state.ended)
     for epoch, end in seals.items():
         start = ledger.offset if epoch == ledger.epoch else 0
         if end > start:
             _replay(state, _must_read(spool, disk, epoch)[start:end], spool.events_of(epoch))
-    return Stock(state, seals, name)
+    return Stock(state, seals, name, [ident for ident in state.ended if ident not in before])
 
 
 def _must_read(spool: Spool, disk: Disk, epoch: int) -> bytes:

@@ -318,7 +318,7 @@ class Rejected(Event, frozen=True, omit_defaults=True, tag="rejected"):
 
 
 class Requested(Event, frozen=True, omit_defaults=True, tag="requested"):
-    """A request was carried out, or refused with a reason. key: what tells this file from any other."""
+    """A request was carried out, or refused with a reason. key: EPOCH.TOKEN/request-N-NAME, where its file stood."""
 
     key: str
     what: str  # "cancel"
@@ -390,7 +390,6 @@ class Ledger(msgspec.Struct, omit_defaults=True):
     ended: list[Job] = []  # the last ones, by end
     held: list[Held] = []
     rejected: list[Rejection] = []  # of the last day
-    requests: list[str] = []  # keys of requests lately carried out
     finished: int = 0  # jobs ended in all
 
 

@@ -28,7 +28,6 @@ from spool_layout.records import (
 )
 from spool_layout.states import ENDED, Status, may_follow
 
-REQUESTS_KEPT = 1000  # keys of carried-out requests: each file is removed in the same tick, save after a crash
 REJECTED_KEPT = 1000
 
 
@@ -56,7 +55,7 @@ class State:
         self.held: dict[tuple[int, int], set[str]] = {}
         self.waiting: dict[str, int] = {}  # name in pending/ -> ID of the job that waits under it
         self.rejected: list[Rejection] = []
-        self.requests: dict[str, None] = {}
+        self.requests: set[str] = set()  # EPOCH.TOKEN/request-N-NAME of what was carried out; see `trim`
         self.claims: dict[str, int] = {}  # EPOCH.TOKEN/new-N-NAME -> ID of the job accepted from there; see `trim`
 
     # ---- from and to the ledger
@@ -72,7 +71,6 @@ class State:
         state.held = {(h.id, h.attempt): set(h.nodes) for h in ledger.held}
         state.waiting = {job.file: job.id for job in ledger.jobs if waits_in_pending(job)}
         state.rejected = list(ledger.rejected)
-        state.requests = dict.fromkeys(ledger.requests)
         return state
 
     def to_ledger(self, cluster: str, spool: str, version: tuple[int, int], offset: int, now: float) -> Ledger:
@@ -93,16 +91,17 @@ class State:
             jobs=list(self.jobs.values()),
             ended=list(self.ended.values()),
             rejected=self.rejected,
-            requests=list(self.requests),
             held=[Held(i, a, tuple(sorted(nodes))) for (i, a), nodes in self.held.items()],
             finished=self.finished,
         )
 
     def trim(self, recent: int, unsettled: Iterable[int] = ()) -> None:
-        """Forget ended jobs beyond the last `recent`, but none whose file has yet to be put in its place; and from where
-        jobs were accepted. Called when everything is projected: no file of an accepted job is left in a claim directory.
+        """Forget ended jobs beyond the last `recent`, but none whose file has yet to be put in its place (`unsettled`);
+        and from where jobs were accepted and requests carried out. Called when everything else is projected: nothing
+        of these is left in a claim directory.
         """
         self.claims.clear()
+        self.requests.clear()
         keep = set(unsettled)
         for ident in list(self.ended)[: max(0, len(self.ended) - recent)]:
             if ident not in keep:
@@ -269,9 +268,7 @@ class State:
         del self.rejected[:-REJECTED_KEPT]
 
     def _requested(self, event: records.Requested) -> None:
-        self.requests[event.key] = None
-        while len(self.requests) > REQUESTS_KEPT:
-            del self.requests[next(iter(self.requests))]
+        self.requests.add(event.key)
 
     def _node(self, event: records.NodeChanged) -> None:
         if event.state == "removed":

@@ -105,12 +105,13 @@ _DURATION_KEYS = frozenset(
         "unsatisfiable_after",
     }
 )
+MOST_SECONDS = 366 * 86400.0  # of a duration between two looks or signs of life
 _CHOICES = {"shell": ("login", "plain"), "gpu_ids": ("index", "uuid")}
 
 
 def parse_duration(value: object, what: str) -> float:
     """Seconds of 30, 1.5, "90d", "12h", "10m", "2s" or "250ms"."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf"):
         return float(value)
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d|w)?\s*", str(value))
     if not match:
@@ -155,8 +156,7 @@ def parse(data: bytes, where: str) -> Settings:
             "upgrade skyspool on this host",
         )
     _check_names(raw, Settings, where)
-    if isinstance(raw.get("keep"), dict):
-        _check_names(raw["keep"], Keep, f"{where}: keep")
+    _check_names(_mapping(raw.get("keep"), where, "keep"), Keep, f"{where}: keep")
     for node, words in _mapping(raw.get("nodes"), where, "nodes").items():
         _check_names(_mapping(words, where, f"nodes.{node}"), DeclaredNode, f"{where}: nodes.{node}")
     try:
@@ -202,6 +202,12 @@ def _check_values(settings: Settings, where: str) -> None:
     for key, words in _CHOICES.items():
         if getattr(settings, key) not in words:
             raise BadSettings(f"{where}: {key} is {getattr(settings, key)!r}, may be {' or '.join(words)}")
+    for key in _DURATION_KEYS - {"settle", "grace", "unsatisfiable_after"}:
+        if not 0.01 <= getattr(settings, key) <= MOST_SECONDS:
+            raise BadSettings(f"{where}: {key} must be between 10ms and a year")
+    for key, least in (("max_file", 1), ("recent", 0)):
+        if getattr(settings, key) < least:
+            raise BadSettings(f"{where}: {key} must be at least {least}")
     if settings.lock_threshold <= settings.lock_heartbeat:
         raise BadSettings(f"{where}: lock_threshold must be longer than lock_heartbeat")
     if settings.node_timeout <= settings.fence_margin + settings.heartbeat:

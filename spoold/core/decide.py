@@ -49,7 +49,7 @@ def decide(state: State, look: Look, policy: Policy) -> list[AnyEvent]:
     judge_ranks(tick, reports)
     for change in look.changes:
         take_change(tick, change)
-    for file in sorted(look.new, key=lambda f: (f.submitted, f.drop)):
+    for file in look.new:
         take_file(tick, file)
     for request in look.requests:
         take_request(tick, request)
@@ -212,6 +212,8 @@ def take_request(tick: Decision, request: Request) -> None:
     reason = request.problem
     if len(allowed) < len(jobs):
         reason = f"not {request.user}'s: " + ", ".join(str(j.id) for j in jobs if j not in allowed)
+    for job in allowed:  # first: of a torn append any prefix counts, and a request that is known is never redone
+        cancel(tick, job, request.user)
     tick.add(
         records.Requested(
             key=request.key,
@@ -222,8 +224,6 @@ def take_request(tick: Decision, request: Request) -> None:
             reason=reason,
         )
     )
-    for job in allowed:
-        cancel(tick, job, request.user)
 
 
 def asked_for(tick: Decision, request: Request) -> list[Job]:

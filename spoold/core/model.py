@@ -68,7 +68,7 @@ class Look(NamedTuple):
 
     now: float  # by the file server's clock
     day: str  # the same as a UTC date
-    new: tuple[NewFile, ...] = ()
+    new: tuple[NewFile, ...] = ()  # in the order in which they shall be accepted
     changes: tuple[Change, ...] = ()
     requests: tuple[Request, ...] = ()
     reports: tuple[Report, ...] = ()

@@ -19,7 +19,7 @@ from spool_layout.storage import Disk
 
 NAME_BYTES = 200  # of a claimed file's name: a prefix has to fit in front
 NEW, REQUEST = "new", "request"
-_CLAIMED = re.compile(r"^(new|request)-\d+-(.*)$", re.DOTALL)
+_CLAIMED = re.compile(r"^(new|request)-(\d+)-(.*)$", re.DOTALL)
 
 
 class Ready(NamedTuple):
@@ -39,7 +39,13 @@ def kind_of(claim: str) -> str:
 def dropped_name(claim: str) -> str:
     """NAME of new-N-NAME and request-N-NAME, as far as it was kept."""
     match = _CLAIMED.match(claim)
-    return match[2] if match else claim
+    return match[3] if match else claim
+
+
+def in_turn(claim: str) -> tuple[int, str]:
+    """Sorts claims in the order in which they were taken."""
+    match = _CLAIMED.match(claim)
+    return (int(match[2]) if match else 0), claim
 
 
 def shortened(name: str) -> str:

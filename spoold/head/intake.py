@@ -56,6 +56,7 @@ class Intake:
         self.spool, self.disk, self.settings, self.local = spool, disk, settings, local
         self.clock = clock  # the file server's
         self.told: set[Left] = set()  # those that were reported
+        self.known: dict[tuple[str, int], Ready] = {}  # seen to be complete, not yet taken: (name, inode) ->
 
     # ---- which are complete
 
@@ -66,7 +67,8 @@ class Intake:
         for entry in entries:
             if is_passing(entry.name):
                 continue
-            verdict = self.look_at(os.path.join(folder, entry.name), entry.name)
+            known = self.known.pop((entry.name, entry.inode), None)
+            verdict = known or self.look_at(os.path.join(folder, entry.name), entry.name)
             if isinstance(verdict, Ready):
                 found.append(verdict)
             elif isinstance(verdict, Left):
@@ -74,6 +76,10 @@ class Intake:
             elif verdict is not None:
                 again = verdict if again is None else min(again, verdict)
         return sorted(found, key=lambda f: (f.changed, f.name)), left, again
+
+    def remember(self, ready: list[Ready]) -> None:
+        """Complete files that are left for the next look, which need not be opened again."""
+        self.known = {(file.name, file.inode): file for file in ready}
 
     def look_at(self, path: str, name: str) -> Ready | Left | float | None:
         """Ready; Left; seconds until it may be ready; None: it is gone, or empty."""
@@ -178,8 +184,7 @@ class Intake:
             seen = self.disk.inspect(claims.path(claim), REQUEST_BYTES)
         except (NotRegular, PermissionError) as error:
             return Request(claim, encodable(claims.full(claim)), me, user_name(me), problem=str(error.strerror))
-        key = f"{seen.inode}.{seen.modified_ns}.{encodable(dropped_name(claim))}"
-        request = Request(claim, key, seen.uid, user_name(seen.uid))
+        request = Request(claim, encodable(claims.full(claim)), seen.uid, user_name(seen.uid))
         if not self.serves(seen.uid):
             return request._replace(problem="this spool does not serve its owner")
         if seen.size > REQUEST_BYTES:

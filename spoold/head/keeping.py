@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from spool_layout import history
 from spool_layout.leadership import Epoch
@@ -53,9 +53,9 @@ class Keeper:
             return self.events > 0
         return self.events >= EVENTS or self.epoch.offset - self.offset >= BYTES
 
-    def write(self) -> None:
-        """Steps 1 to 4."""
-        self.state.trim(self.settings.recent)
+    def write(self, unsettled: Iterable[int] = ()) -> None:
+        """Steps 1 to 4. unsettled: ended jobs whose file is not in its place yet; they are not forgotten."""
+        self.state.trim(self.settings.recent, unsettled)
         self.seq += 1
         name = (self.epoch.number, self.seq)
         ledger = self.state.to_ledger(self.settings.name, self.settings.id, name, self.epoch.offset, self.clock())

@@ -14,7 +14,7 @@ import signal
 import time
 
 from spool_layout import leadership
-from spool_layout.errors import Damaged, Deposed, NotASpool, SpoolError
+from spool_layout.errors import BadSettings, Damaged, Deposed, NotASpool, SpoolError
 from spool_layout.leadership import HeadLock
 from spool_layout.paths import Spool
 from spool_layout.records import Leader
@@ -29,6 +29,7 @@ from spoold.wake import Waker
 log = logging.getLogger("spoold.head")
 
 CRON = 60.0  # seconds between two runs of `--once`, at most
+ONCE_PRUNES = 50  # steps of pruning in one `--once`; the next run goes on
 ONCE_MARGIN = 1.0  # seconds beyond the settle time that a `--once` may wait for files to become complete
 IDLE_BEFORE_LEDGER = 1.0  # seconds without an event after which the ledger is written anew
 
@@ -73,7 +74,7 @@ class Head:
                 log.warning("stands by: %s", error)
                 self.lock.release()
                 pause = self.settings.lock_heartbeat
-            except OSError as error:
+            except (OSError, BadSettings) as error:  # spool.yaml may just be being edited
                 pause = longer(pause)
                 log.error("%s; tries again in %.0f s", error, pause)
             except SpoolError:
@@ -114,13 +115,16 @@ class Head:
             return
         self.presence.say("leading", term.epoch.number)
         log.info("leads, epoch %d", term.epoch.number)
-        quiet_since, next_look = time.monotonic(), 0.0
+        quiet_since, next_look, next_check = time.monotonic(), 0.0, 0.0
         woken = True
         while not self.stopping:
             if self.lock.lost:
                 raise Deposed("the lock was lost to another head")
             self.presence.say("leading", term.epoch.number)
             now = time.monotonic()
+            if now >= next_check:
+                self.check_mounted()  # a newer format, another spool: nothing more may be written
+                next_check = now + self.settings.sweep
             if woken or now >= next_look:
                 quiet_since = now if term.tick() else quiet_since
                 idle = now - quiet_since >= IDLE_BEFORE_LEDGER
@@ -128,12 +132,12 @@ class Head:
                 next_look = time.monotonic() + self.pause(term, idle)
             woken = self.waker.wait(max(0.0, min(next_look - time.monotonic(), self.presence.due())))
         if term.keeper.is_due(True):
-            term.keeper.write()
+            term.keeper.write(term.observer.leaving.values())
 
     def keep(self, term: Term, idle: bool) -> None:
         """What is done beside the ticks: the ledger, and removing what is too old."""
         if term.keeper.is_due(idle):
-            term.keeper.write()
+            term.keeper.write(term.observer.leaving.values())
         if idle and term.pruner.step(self.presence.clock()):
             term.observer.look_again(0.0)
 
@@ -197,6 +201,9 @@ class Head:
         while term.tick() or self._waits_a_little(term, end):
             pass
         self.keep(term, idle=True)
+        for _ in range(ONCE_PRUNES):
+            if not term.pruner.step(self.presence.clock()):
+                break
         self.remember()
         return 0
 

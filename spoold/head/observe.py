@@ -44,6 +44,7 @@ class Observer:
         self.claims = Claims(disk, epoch)
         self.baseline: dict[int, tuple[int, int]] = {}  # waiting job -> (inode, change time) of what was accepted
         self.missing: dict[str, float] = {}  # waiting file -> since when it is in no listing
+        self.leaving: dict[str, int] = {}  # files in pending/ of jobs that ended -> ID; on their way to done/
         self.again: float | None = None  # seconds until something may be complete
         self._left: list[Left] = []
         self._turn = 0
@@ -78,7 +79,8 @@ class Observer:
         fresh: list[Entry] = []
         theirs: list[Entry] = []
         for entry in pending:
-            (theirs if entry.name in self.state.waiting else fresh).append(entry)
+            if entry.name not in self.leaving:
+                (theirs if entry.name in self.state.waiting else fresh).append(entry)
         changes = self._deleted({entry.name for entry in theirs})
         replaced = [entry for entry in theirs if entry.inode != self._job(entry).inode]
         for entry in [*replaced, *self._next_turn(theirs)]:
@@ -171,6 +173,7 @@ class Observer:
                     raise
                 self._left.append(Left(file.name, f"cannot be taken by the head: {error.strerror}"))
         if len(ready) > TAKEN_AT_ONCE:
+            self.intake.remember(ready[TAKEN_AT_ONCE:])
             self.look_again(0.0)
 
     def _read_new(self) -> list[NewFile]:

@@ -1,8 +1,11 @@
-"""Removing what `keep:` in spool.yaml no longer wants: done/ days, logs, rejected files. Once a day, some at a time.
+"""Removing what `keep:` in spool.yaml no longer wants (done/ days, logs, rejected files), and what crashes left behind.
 
-Nothing of a live job is ever touched, and nothing at all where `keep:` says nothing. A log directory belongs to the job
-whose ID it bears; it is as old as its newest file. Only names that a listing of the spool's own directories gave are
-removed, links are never followed, and what cannot be removed (a job's owner made it so) is left and told.
+Once a day, some at a time. Nothing of a live job is ever touched. A log directory belongs to the job whose ID it bears;
+it is as old as its newest file. Only names that a listing of the spool's own directories gave are removed, links are
+never followed, and what cannot be removed (a job's owner made it so) is left and told.
+
+Crashes leave private files (`.part-…`) beside the file that was to be replaced, and signs of life of heads that were
+killed; they go when they are a day old, whatever `keep:` says.
 
 Cut anywhere: the rest is found by the next round.
 """
@@ -18,11 +21,12 @@ from collections.abc import Callable, Iterator
 
 from spool_layout.paths import Spool, is_digits
 from spool_layout.settings import Settings
-from spool_layout.storage import Disk
+from spool_layout.storage import PRIVATE_PREFIX, Disk
 
 log = logging.getLogger("spoold.head")
 
 EVERY = 86400.0  # seconds between rounds
+LEFTOVER = 86400.0  # seconds after which what a crash left is removed
 AT_ONCE = 200  # files removed in one tick
 
 
@@ -45,29 +49,37 @@ class Pruner:
             path = next(self._round, None)
             if path is None:
                 self._round = None
+                self.disk.publish(self._mark, b"", durable=False)
                 return False
             self._remove(path)
         return True
 
     def _is_due(self, now: float) -> bool:
-        """Whether the last round, by whichever head, was a day ago; the mark is set anew when it was."""
+        """Whether the last round, by whichever head, ended a day ago."""
         self._next = now + EVERY / 24
-        if all(getattr(self.keep, field) is None for field in self.keep.__struct_fields__):
-            return False
         mark = self.disk.stat(self._mark)
-        if mark is not None and now - mark.st_mtime < EVERY:
-            return False
-        self.disk.publish(self._mark, b"", durable=False)
-        return True
+        return mark is None or now - mark.st_mtime >= EVERY
 
     def victims(self, now: float) -> Iterator[str]:
         """Paths to be removed: files first, then the directories that held them."""
+        yield from self._leftovers(now - LEFTOVER)
         if self.keep.done is not None:
             yield from self._days(now - self.keep.done)
         if self.keep.rejected is not None:
             yield from self._older(self.spool.rejected, now - self.keep.rejected)
         if self.keep.logs is not None or self.keep.logs_size is not None:
             yield from self._logs(now)
+
+    def _leftovers(self, limit: float) -> Iterator[str]:
+        """What writers that were killed left behind."""
+        spool = self.spool
+        nodes = [spool.node(entry.name) for entry in self.disk.list(spool.nodes)]
+        for folder in (spool.root, spool.tmp, spool.heads, spool.events, spool.generations, spool.rejected, *nodes):
+            passing = folder in (spool.tmp, spool.heads)
+            try:
+                yield from self._older(folder, limit, "" if passing else PRIVATE_PREFIX)
+            except OSError as error:
+                log.warning("%s is not pruned: %s", folder, error.strerror)
 
     def _days(self, limit: float) -> Iterator[str]:
         for entry in sorted(self.disk.list(self.spool.done)):
@@ -78,8 +90,11 @@ class Pruner:
             if end_of_day < limit:
                 yield from self._tree(self.spool.day(entry.name))
 
-    def _older(self, folder: str, limit: float) -> Iterator[str]:
+    def _older(self, folder: str, limit: float, prefix: str = "") -> Iterator[str]:
+        """Files in a directory, not below it, that have not changed since `limit`. prefix: of their names."""
         for entry in self.disk.list(folder):
+            if not entry.name.startswith(prefix):
+                continue
             path = os.path.join(folder, entry.name)
             info = self.disk.stat(path)
             if info is not None and info.st_ctime < limit and not stat.S_ISDIR(info.st_mode):

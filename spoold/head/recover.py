@@ -26,7 +26,7 @@ from spool_layout.records import Assigned, Job, NodeStatus, Returned, decode
 from spool_layout.replay import waits_in_pending
 from spool_layout.states import Status
 from spool_layout.storage import NotRegular, Seen
-from spoold.head.claims import NEW, Claims, dropped_name, kind_of
+from spoold.head.claims import NEW, REQUEST, Claims, dropped_name, in_turn, kind_of
 from spoold.head.project import Projector
 
 log = logging.getLogger("spoold.head")
@@ -53,34 +53,31 @@ class Recovery:
         older = [(e, name) for e, name in found if e is not None and e <= self.epoch.number and name != mine]
         return [name for _, name in sorted(older)]
 
-    def clear(self, name: str) -> Returned | None:
-        """Empty and remove one. What it returns is to be committed and put back, and then this is called again."""
+    def clear(self, name: str) -> tuple[Returned, str] | None:
+        """Empty and remove one. What it returns is to be committed, then the file that it names is to be put back, and
+        then this is called again."""
         folder = os.path.join(self.spool.claims, name)
         for _ in range(ROUNDS):
             try:
-                entries = sorted(entry.name for entry in self.disk.list(folder))
+                entries = sorted((entry.name for entry in self.disk.list(folder)), key=in_turn)
             except FileNotFoundError:
                 return None
             self.pending, self.running = self._names(self.spool.pending), self._names(self.spool.running)
             for file in entries:
                 if event := self._place(name, file):
-                    return event
+                    return event, os.path.join(folder, file)
             if self.disk.remove_dir(folder):
                 return None
         log.warning("%s does not become empty; it is left to the next head", folder)
         return None
 
-    def put_back(self, folder: str, event: Returned) -> None:
-        """A file that was changed while an earlier head had claimed it: back to pending/."""
-        place = os.path.join(self.spool.claims, folder)
-        for entry in self.disk.list(place):
-            if not kind_of(entry.name) and id_of(entry.name) == event.id:
-                self.disk.move(os.path.join(place, entry.name), self.spool.dropped(event.file))
-
     def _place(self, folder: str, file: str) -> Returned | None:
         """Move one file where it belongs; or the event that has to be committed first."""
         path, kind = os.path.join(self.spool.claims, folder, file), kind_of(file)
         job = self._job_of(folder, file)
+        if kind == REQUEST and f"{folder}/{file}" in self.state.requests:
+            self.disk.remove(path)  # carried out before the crash
+            return None
         if kind and job is None:
             self.claims.take(kind, path, dropped_name(file))
             return None

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 
 from spool_layout import leadership
+from spool_layout.history import Stock
 from spool_layout.leadership import Epoch
 from spool_layout.paths import Spool
 from spool_layout.records import (
@@ -44,6 +45,8 @@ from spoold.head.recover import Recovery
 
 log = logging.getLogger("spoold.head")
 
+CLEARED_AT_ONCE = 500  # files of jobs that were cancelled while they waited, in one tick
+
 
 class Term:
     """A head that leads. Raises Deposed or OSError out of `tick`: then it is over."""
@@ -60,7 +63,8 @@ class Term:
         leader: Leader,
     ) -> None:
         self.spool, self.disk, self.epoch, self.clock = spool, disk, epoch, clock
-        self.state: State = leadership.seal(epoch, leader, clock()).state
+        stock = leadership.seal(epoch, leader, clock())
+        self.state: State = stock.state
         intake = Intake(spool, disk, settings, local, clock)
         listener = Listener(spool, disk, hearing, clock)
         self.observer = Observer(spool, disk, settings, epoch, self.state, intake, listener)
@@ -70,7 +74,7 @@ class Term:
         self.keeper.note(1)
         self.pruner = Pruner(spool, disk, settings, lambda ident: ident in self.state.jobs)
         self.policy = Policy(uid=os.getuid(), unsatisfiable_after=settings.unsatisfiable_after)
-        self.recover()
+        self.recover(stock)
 
     @property
     def again(self) -> float | None:
@@ -79,19 +83,20 @@ class Term:
 
     # ---- taking over
 
-    def recover(self) -> None:
+    def recover(self, stock: Stock) -> None:
         """Everything that the heads before may have left half done."""
         recovery = Recovery(self.projector, self.claims)
         for name in recovery.older():
-            while event := recovery.clear(name):
-                self.commit([event])
-                recovery.put_back(name, event)
+            while found := recovery.clear(name):
+                event, path = found
+                self.commit_now(event)
+                self.disk.move(path, self.spool.dropped(event.file))
         start, finish, waiting = recovery.misplaced()
         self.project_starts([job.id for job in start], taking_over=True)
-        self.projector.finish(finish)
-        for job in waiting:
-            self._clear_waiting(job.id)
         self.projector.assign(self.state.nodes)
+        late = [self.state.ended[ident] for ident in stock.ended if ident in self.state.ended]
+        self.projector.finish(list({job.id: job for job in [*finish, *late]}.values()))
+        self.clear_waiting([job.id for job in waiting])
 
     # ---- one tick
 
@@ -186,14 +191,25 @@ class Term:
         self.projector.finish(jobs)
         for job in jobs:
             self.observer.baseline.pop(job.id, None)
-            if not job.in_running:
-                self._clear_waiting(job.id)
+        self.clear_waiting([job.id for job in jobs if not job.in_running])
 
-    def _clear_waiting(self, ident: int) -> None:
-        """The file of a job that ended while it waited: to done/; one that is not what was accepted is a new file."""
-        stray = self.projector.clear_waiting(self.state.ended[ident])
-        if stray is not None:
-            self.claims.take(NEW, self.claims.path(stray), stray)
+    def clear_waiting(self, idents: list[int]) -> None:
+        """The files of jobs that ended while they waited: to done/; one that is not what was accepted is a new file.
+
+        So many at a time; the others wait in pending/, where the observer passes them over.
+        """
+        leaving = self.observer.leaving
+        leaving |= {self.state.ended[ident].file: ident for ident in idents if ident in self.state.ended}
+        if not leaving:
+            return
+        listed = {entry.name for entry in self.disk.list(self.spool.pending)}
+        for file, ident in list(leaving.items())[:CLEARED_AT_ONCE]:
+            del leaving[file]
+            stray = self.projector.clear_waiting(self.state.ended[ident]) if file in listed else None
+            if stray is not None:
+                self.claims.take(NEW, self.claims.path(stray), stray)
+                self.observer.look_again(0.0)
+        if leaving:
             self.observer.look_again(0.0)
 
 

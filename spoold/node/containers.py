@@ -18,7 +18,7 @@ started, until that has not changed for SETTLE seconds. States are asked for by 
 is under way, as `ps` does not. A sweep that begins when the job's last process is gone thus leaves nothing behind.
 
 Everything is bounded: an engine that does not answer is given up PATIENCE seconds after the grace time, one that
-answers with errors only (its daemon is down) after TRIES. That is logged, and the answer is False: containers may still
+answers with errors only (its daemon is down) after a few. That is logged, and the answer is False: containers may still
 run. An engine that is not installed (any more) has none.
 
 What a job wrote into the notes is called with the rights of this process. That is right as long as all jobs are of the
@@ -51,7 +51,7 @@ NOTES = "containers"  # the attempt's file in which the wrappers note how they c
 NOTES_SIZE, MOST = 1 << 20, 16  # bytes of it that are read, and ways of calling that are followed
 PATIENCE = 30.0  # seconds beyond the grace time that an engine may take for everything
 ANSWER = 10.0  # seconds that it may take for one answer
-TRIES = 5  # errors in a row, a second apart, after which it is given up
+TRIES, RETRY = 5, 1.0  # errors in a row, so many seconds apart, after which it is given up
 SETTLE = 1.0  # seconds within which a start that was asked for shows
 PAUSE = 0.1  # seconds between two looks
 AHEAD = 1.0  # seconds, or half the grace time, by which the SIGKILL comes before that of the job's processes
@@ -222,7 +222,7 @@ class Sweep:
                 errors, trouble = errors + 1, str(error)
             if self.done:
                 return
-            time.sleep(min(PAUSE if not errors else 1.0, max(0.0, self.give_up_at - time.monotonic())))
+            time.sleep(RETRY if errors else PAUSE)
         log.error("%s is given up; containers labelled %s may still run: %s", self.engine.path, self.label, trouble)
 
     def step(self) -> bool:

@@ -62,6 +62,7 @@ def ours(a: Assignment, host: Host) -> dict[str, str]:
         "SKYSPOOL_SPOOL_ID": host.spool_id,
         "SKYSPOOL_DIR": host.spool,
         "SKYSPOOL_GPU_UUIDS": ",".join(a.gpus),
+        "SKYSPOOL_WRAPPERS": host.wrappers,
     }
 
 

@@ -69,11 +69,20 @@ def _settle(order: dict[str, Any], stage: str, log: int) -> None:
     first = stage == "setup" or "setup_log" not in order
     if order.get("git") and first:
         _clone(order["git"], order["workdir"], order[f"{stage}_env"])
-    for target, source in order.get("file_mounts", {}).items():
-        if first and not os.path.lexists(target):
-            os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
-            os.symlink(source, target)
     os.chdir(order["workdir"])
+    for target, source in order.get("file_mounts", {}).items() if first else ():
+        _mount(os.path.join(order["workdir"], target), os.path.join(order["workdir"], source))
+
+
+def _mount(target: str, source: str) -> None:
+    """A link at target, where nothing is yet. Other ranks may make the same one at the same time."""
+    if os.path.lexists(target):
+        return
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    try:
+        os.symlink(source, target)
+    except FileExistsError:
+        pass
 
 
 def _clone(git: dict[str, str], target: str, env: dict[str, str]) -> None:
@@ -110,10 +119,13 @@ def _bash(attempt: Attempt, stage: str, order: dict[str, Any]) -> list[str]:
 
 
 # An interactive bash ignores SIGTERM: without the trap a cancelled job would go on with its next line. What it starts
-# does not inherit the trap, and waits are cut by the same signal, which goes to every process of the job.
+# does not inherit the trap, and waits are cut by the same signal, which goes to every process of the job. It would also
+# write ~/.bash_history at its end. A ~/.bashrc that sets PATH anew must not take the container wrappers from the front.
 RCFILE = """exec 2>&9 9>&-
 trap 'exit 143' TERM
 if [ -f ~/.bashrc ]; then . ~/.bashrc; fi
+unset HISTFILE
+case ${SKYSPOOL_WRAPPERS-} in ?*) PATH=$SKYSPOOL_WRAPPERS:$PATH ;; esac
 """
 
 

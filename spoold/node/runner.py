@@ -324,6 +324,7 @@ class Runner:
         order: dict[str, Any] = {
             "version": self.seen,
             "lapses": self.lapses,
+            "spool_id": self.settings.id,
             "node": self.node,
             "shell": self.settings.shell,
             "rcfile": self.rcfile,
@@ -361,28 +362,42 @@ class Runner:
         """End what is left of an attempt; when nothing is, write its outcome."""
         if phase.phase in GONE:
             return
-        self.sweep_containers(attempt)
-        if self.ending.step(attempt) and attempt.key not in self.sweeps:
-            progress.close(attempt, progress.stand(attempt))
+        alone = self.ending.step(attempt)
+        if self.sweep_containers(attempt, alone) and alone:
+            phase = progress.stand(attempt)
+            if swept := (attempt.read("swept") or {}).get("reason"):
+                phase = msgspec.structs.replace(phase, reason="; ".join(filter(None, (phase.reason, swept))))
+            progress.close(attempt, phase)
 
-    def sweep_containers(self, attempt: Attempt) -> None:
-        """Stop containers that the job's wrapper started, in a thread: engines may be slow, the heartbeat may not."""
+    def sweep_containers(self, attempt: Attempt, last: bool) -> bool:
+        """Stop containers that the job's wrappers started, in a thread: engines may be slow, the heartbeat may not.
+
+        last: no process of the job is left, so no container will be started any more. True: there is nothing to stop.
+        """
+        if not attempt.has("containers") or attempt.has("swept"):
+            return True
         thread = self.sweeps.get(attempt.key)
-        if thread is not None and not thread.is_alive():
-            del self.sweeps[attempt.key]
-        elif thread is None and attempt.has("containers") and not attempt.has("swept"):
-            thread = threading.Thread(target=self._sweep, args=(attempt,), daemon=True)
+        if thread is not None and thread.is_alive():
+            return False
+        if last or thread is None:
+            thread = threading.Thread(target=self._sweep, args=(attempt, last), daemon=True)
             self.sweeps[attempt.key] = thread
             thread.start()
+        return False
 
-    def _sweep(self, attempt: Attempt) -> None:
+    def _sweep(self, attempt: Attempt, last: bool) -> None:
         from spoold.node import containers
 
+        reason = ""
         try:
-            containers.stop_all(attempt.key, self.settings.id, self.settings.grace)
-        finally:
-            attempt.write("swept", {})
-            self.waker.ring()
+            if not containers.stop_all(attempt.key, self.settings.id, self.settings.grace, attempt.path):
+                reason = "containers of it may still run: their engine did not answer"
+        except Exception:  # a fault of ours must not hold the slot for ever
+            log.exception("containers of %s may still run", attempt.key)
+            reason = "containers of it may still run"
+        if last:
+            attempt.write("swept", {"reason": reason})
+        self.waker.ring()
 
     # ---- where attempts stand
 
@@ -415,7 +430,9 @@ class Runner:
     def _ends_alone(self, key: str) -> bool:
         """Whether leftovers are ended as soon as the job's own process has: a gang's live until the head says stop."""
         assignment = self.assigned.attempts.get(key)
-        return assignment is None or len(assignment.nodes) == 1 or progress.is_gone(self.place.attempt(key))
+        attempt = self.place.attempt(key)
+        quiet = progress.is_gone(attempt) and not attempt.has("containers")  # these may serve the other ranks
+        return assignment is None or len(assignment.nodes) == 1 or quiet
 
     def forget(self) -> bool:
         """Forget what is over, no longer mentioned by a higher version, and reported so. Whether anything was."""
@@ -429,6 +446,7 @@ class Runner:
         ]
         for key in gone:
             progress.forget(self.place.attempt(key))
+            self.sweeps.pop(key, None)
             del self.final[key]
         return bool(gone)
 

@@ -64,7 +64,7 @@ class Supervisor:
         self.order: dict[str, Any] = attempt.read("order.json") or {}
         self.codes: dict[int, int] = {}  # pid -> exit code, of reaped children that were asked for
         self.childless = True
-        self.fenced = False
+        self.fenced = self.swept = False
 
     def run(self) -> None:
         """Mark, spawn, wait, until nothing is left."""
@@ -164,6 +164,21 @@ class Supervisor:
         if self.order.get("restartable") and not self.childless and not self.keeps_time():
             self.fenced = True
             self.signal_all(signal.SIGKILL)
+            if self.attempt.has("containers"):
+                self.fence_containers()
+
+    def fence_containers(self) -> None:
+        """Kill its containers, which are no children of ours, once, in a child of ours that is waited for."""
+        if self.swept or os.fork():
+            self.swept = True
+            return
+        try:
+            from spoold.node.containers import stop_all
+
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
+            stop_all(self.attempt.key, self.order["spool_id"], 0.0, self.attempt.path)
+        finally:
+            os._exit(0)
 
     def signal_all(self, number: int) -> None:
         """Signal everything below us."""

@@ -15,6 +15,8 @@
         gone             nothing of the attempt is left (where something was, when its last stage had ended)
         fail             why it could not even be started
         stop             since when its processes are being ended
+        containers       how the job's container wrappers called their engines
+        swept            those containers were stopped, after its last process was gone
         outcome          the last phase, when every process is gone
 
 Everything here is written whole (private name, then rename or link), and none of it is fsynced: what would lose it is a

@@ -176,12 +176,12 @@ def test_an_edit_into_nonsense_waits_until_it_is_mended() -> None:
     assert s.running == [2]
 
 
-def test_new_files_are_accepted_by_the_time_they_were_dropped_and_bad_ones_are_set_aside() -> None:
+def test_new_files_are_accepted_in_turn_and_bad_ones_are_set_aside() -> None:
     s = Scenario(n1="")
     late = NewFile("new-a.yaml", "a.yaml", 0, "u", 1, "d1", 20.0, task=task())
     early = NewFile("new-b.yaml", "b.yaml", 0, "u", 2, "d2", 10.0, name="called", task=task())
     bad = NewFile("new-c.yaml", "c.yaml", 0, "u", 3, "d3", 5.0, problem="line 1: no", aside="c.yaml")
-    s.look(new=(late, early, bad))
+    s.look(new=(bad, early, late))
     assert [(j.id, j.name, j.file) for j in s.state.jobs.values()] == [(1, "called", "1.b.yaml"), (2, "a", "2.a.yaml")]
     assert [(r.drop, r.reason) for r in s.state.rejected] == [("c.yaml", "line 1: no")]
 

@@ -114,7 +114,7 @@ def test_a_failed_append_ends_the_term(spool: Spool) -> None:
 
 
 def keeper(spool: Spool, epoch: Epoch, state: State) -> Keeper:
-    return Keeper(spool, Disk(), SETTINGS, epoch, state)
+    return Keeper(spool, Disk(), SETTINGS, epoch, state, time.time)
 
 
 def commit(epoch: Epoch, state: State, ident: int) -> None:

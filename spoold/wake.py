@@ -9,6 +9,7 @@ Elsewhere (NFS tells a host only of its own changes) the sleeper just gets short
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 from typing import Final
@@ -33,22 +34,24 @@ class Waker:
         self._poll = select.poll()
         self._poll.register(self._read, select.POLLIN)
         self._inotify: InotifyFD | None = None
-        self._watched: set[str] = set()
+        self._watched: dict[WatchDescriptor, str] = {}
         self.native = native
 
     def watch(self, directory: str, mask: Mask = ARRIVALS) -> None:
-        """Wake when something arrives in a directory. Where that cannot be had, `native` becomes False."""
-        if not self.native or directory in self._watched:
+        """Wake when something arrives in a directory; one that is not there wakes nobody. Where watches cannot be had,
+        `native` becomes False."""
+        if not self.native or directory in self._watched.values():
             return
         try:
             if self._inotify is None:
                 self._inotify = InotifyFD()
                 self._inotify.start()
-            self._inotify.add_callback(os.fsencode(directory), mask, self, CallbackId(id(self)))
-        except OSError:  # out of watches or instances (fs.inotify.*): look often instead
-            self.native = False
+            descriptor = self._inotify.add_callback(os.fsencode(directory), mask, self, CallbackId(id(self)))
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
+                self.native = False  # out of watches or instances (fs.inotify.*): look often instead
             return
-        self._watched.add(directory)
+        self._watched[descriptor] = directory
 
     def listen(self, descriptor: int) -> None:
         """Wake when a descriptor (a FIFO, opened non-blocking) can be read; what is in it is read and dropped."""
@@ -85,7 +88,7 @@ class Waker:
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:
         """A watched directory is gone, or its file system: whoever sleeps finds out by looking."""
-        self._watched.clear()
+        self._watched.pop(wd, None)
         self.ring()
 
     def on_queue_overflow(self) -> None:

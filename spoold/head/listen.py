@@ -21,6 +21,7 @@ from spoold.core.model import Report, Silent
 log = logging.getLogger("spoold.head")
 
 STATUS_BYTES = 64 << 20
+STARTING = 10.0  # seconds within which a node that made its directory writes its first status.json
 
 
 class Listener:
@@ -28,16 +29,20 @@ class Listener:
 
     def __init__(self, spool: Spool, disk: Disk, hearing: Hearing, clock: Callable[[], float]) -> None:
         self.spool, self.disk, self.hearing, self.clock = spool, disk, hearing, clock
+        self.listed: dict[str, float] = {}  # node with a directory -> since when (monotonic clock) it is seen
+        self.expects = False  # whether a node is about to speak for the first time
         self._troubles: dict[str, str] = {}  # node -> what is wrong with its status.json, told once
 
     def hear(self, state: State) -> tuple[list[Report], list[Silent]]:
         """What the nodes say, and which of those that the ledger knows say nothing."""
-        listed = sorted(entry.name for entry in self.disk.list(self.spool.nodes))
-        reports = [report for name in listed if (report := self._report(name, state)) is not None]
-        heard = {report.status.node for report in reports}
         now = time.monotonic()
+        names = sorted(entry.name for entry in self.disk.list(self.spool.nodes))
+        self.listed = {name: self.listed.get(name, now) for name in names}
+        reports = [report for name in names if (report := self._report(name, state)) is not None]
+        heard = {report.status.node for report in reports}
+        self.expects = any(name not in heard and now - since < STARTING for name, since in self.listed.items())
         silent = [
-            Silent(name, self.hearing.miss(name, now, node.state), name in listed)
+            Silent(name, self.hearing.miss(name, now, node.state), name in self.listed)
             for name, node in state.nodes.items()
             if name not in heard
         ]

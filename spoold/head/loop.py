@@ -29,6 +29,7 @@ from spoold.wake import Waker
 log = logging.getLogger("spoold.head")
 
 CRON = 60.0  # seconds between two runs of `--once`, at most
+ONCE_TICKS = 200  # of one `--once`; the next run goes on
 ONCE_PRUNES = 50  # steps of pruning in one `--once`; the next run goes on
 ONCE_MARGIN = 1.0  # seconds beyond the settle time that a `--once` may wait for files to become complete
 IDLE_BEFORE_LEDGER = 1.0  # seconds without an event after which the ledger is written anew
@@ -157,7 +158,7 @@ class Head:
 
     def pause(self, term: Term, idle: bool) -> float:
         """Seconds to sleep at most before the next look."""
-        for node in term.state.nodes:
+        for node in term.observer.nodes.listed:
             self.waker.watch(self.spool.node(node))
         times = [self.settings.sweep, self.hearing.next_change(time.monotonic())]
         if not self.waker.native:
@@ -198,8 +199,9 @@ class Head:
         if term is None:
             return 0
         end = time.monotonic() + self.settings.settle + ONCE_MARGIN
-        while term.tick() or self._waits_a_little(term, end):
-            pass
+        for _ in range(ONCE_TICKS):
+            if not term.tick() and not self._waits_a_little(term, end):
+                break
         self.keep(term, idle=True)
         for _ in range(ONCE_PRUNES):
             if not term.pruner.step(self.presence.clock()):

@@ -54,6 +54,8 @@ class Observer:
         self.again, self._left = None, []
         changes, fresh = self._waiting(self.disk.list(self.spool.pending))
         reports, silent = self.nodes.hear(self.state)
+        if self.nodes.expects:
+            self.look_again(self.settings.poll)
         self._claim(NEW, self.spool.pending, fresh)
         self._claim(REQUEST, self.spool.requests, self.disk.list(self.spool.requests))
         now = self.intake.clock()

@@ -31,7 +31,7 @@ class Presence:
         self.intervals = {"leading": beat, "standby": max(beat, STANDBY), "once": CRON}
         self._since = time.time()
         self._renewed = 0.0
-        self._offset = 0.0  # of the file server's clock to ours, seconds
+        self._offset = time.time() - time.monotonic()  # of the file server's clock to our monotonic one, seconds
 
     def say(self, role: str, epoch: int = 0) -> None:
         """Write the file anew when the role changed, else renew it when that is due."""
@@ -51,7 +51,7 @@ class Presence:
             self.role = role
         elif self.due() > 0:
             return
-        self._offset = self.disk.touch(self.path) - time.time()
+        self._offset = self.disk.touch(self.path) - time.monotonic()
         self._renewed = now
 
     def due(self) -> float:
@@ -59,9 +59,9 @@ class Presence:
         return self._renewed + self.intervals[self.role] - time.monotonic()
 
     def clock(self) -> float:
-        """Seconds since 1970 by the file server's clock, as of the last renewal: the same for all heads, whatever their
-        hosts' clocks say."""
-        return time.time() + self._offset
+        """Seconds since 1970 by the file server's clock, from the last renewal on: the same for all heads, whatever
+        their hosts' clocks say, and whoever sets them."""
+        return time.monotonic() + self._offset
 
     def leave(self) -> None:
         """Take the sign away."""

@@ -18,7 +18,9 @@ def test_a_dropped_file_runs(one_node: Cluster) -> None:
     one_node.drop("hi.yaml", HELLO)
     assert one_node.ended(1) == ["SUCCEEDED"]
     assert one_node.log(1) == "hello\non 0\n"
-    assert Path(one_node.spool.ended(one_node.job(1).day, "1.hi.yaml", "SUCCEEDED")).read_text() == HELLO  # type: ignore[union-attr]
+    file = Path(one_node.spool.ended(one_node.job(1).day, "1.hi.yaml", "SUCCEEDED"))  # type: ignore[union-attr]
+    one_node.eventually(file.exists)  # the event comes first, the move after it
+    assert file.read_text() == HELLO
     one_node.sound()
 
 

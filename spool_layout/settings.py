@@ -7,9 +7,8 @@ the share is not mounted: no daemon then takes the emptiness for an empty queue 
 
 from __future__ import annotations
 
-import difflib
+import os
 import re
-import secrets
 from typing import Any
 
 import msgspec
@@ -179,6 +178,8 @@ def _check_names(raw: dict[str, Any], kind: type[msgspec.Struct], where: str) ->
     known = kind.__struct_fields__
     for key in raw:
         if key not in known:
+            import difflib
+
             near = difflib.get_close_matches(str(key), known, 1)
             raise BadSettings(f"{where}: there is no setting {key!r}", f"did you mean {near[0]!r}?" if near else "")
 
@@ -225,7 +226,7 @@ def first_text(name: str, network: bool) -> str:
     return (
         f"# Settings of this spool: see spool(5). What is not named here has its default.\n"
         f"format: {FORMAT}\n"
-        f"id: {secrets.token_hex(8)}\n"
+        f"id: s{os.urandom(8).hex()}\n"  # a letter first: YAML would read digits as a number
         f"name: {name}\n"
         f"lock_heartbeat: {beat}s      # how often the leading head says that it lives\n"
         f"lock_threshold: {threshold}s     # after so long another head leads\n"
@@ -235,7 +236,6 @@ def first_text(name: str, network: bool) -> str:
 
 def file_system(path: str) -> tuple[str, str]:
     """(type, mount options) of the file system under path, from /proc/self/mountinfo; ("", "") if unknown."""
-    import os
 
     path = os.path.realpath(path)
     best = ("", "", "")

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from typing import NamedTuple
 
@@ -261,7 +260,7 @@ class Disk:
 
     def _private(self, path: str, data: bytes, mode: int, durable: bool) -> str:
         """A private file beside `path` that holds data whole."""
-        private = os.path.join(os.path.dirname(path), f"{PRIVATE_PREFIX}{secrets.token_hex(8)}")
+        private = os.path.join(os.path.dirname(path), f"{PRIVATE_PREFIX}{os.urandom(8).hex()}")
         descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:
             os.fchmod(descriptor, mode)

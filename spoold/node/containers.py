@@ -31,6 +31,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -57,6 +58,7 @@ PAUSE = 0.1  # seconds between two looks
 AHEAD = 1.0  # seconds, or half the grace time, by which the SIGKILL comes before that of the job's processes
 AT_REST = frozenset({"created", "exited", "stopped", "dead", "removing"})
 INSPECT = "{{.Id}} {{.State.Status}} {{.State.Pid}} {{.HostConfig.RestartPolicy.Name}}"
+INSPECTED = re.compile(r"(\S+) (\S+) (\d+) (\S*)")
 
 
 class Unanswered(Exception):
@@ -150,8 +152,11 @@ def called(directory: str | None) -> list[Engine]:
     """The engines that an attempt called, each way of calling once."""
     if directory is None:
         return list(installed())
-    with open(os.path.join(directory, NOTES), encoding="utf-8", errors="surrogateescape") as file:
-        lines = file.read(NOTES_SIZE).splitlines()
+    try:
+        with open(os.path.join(directory, NOTES), encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read(NOTES_SIZE).splitlines()
+    except FileNotFoundError:
+        return []  # it called none
     ways = dict.fromkeys(engine for line in lines for engine in read_note(line))
     if len(ways) > MOST:
         log.warning("%s tells of %d ways to call an engine: follows the first %d", file.name, len(ways), MOST)
@@ -250,8 +255,11 @@ class Sweep:
         except Unanswered as error:
             log.debug("%s inspect: %s", self.engine.path, error)
             return {}
-        words = [line.split() for line in told.splitlines()]
-        return {ident: Container(state, int(pid), "".join(restart)) for ident, state, pid, *restart in words}
+        found = {}
+        for line in told.splitlines():
+            if match := INSPECTED.fullmatch(line):
+                found[match[1]] = Container(match[2], int(match[3]), match[4])
+        return found
 
     def stop(self, live: dict[str, Container]) -> None:
         """Stop these, however little time there is."""

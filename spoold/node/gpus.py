@@ -108,8 +108,11 @@ def _names(item: str, where: str) -> list[str]:
         raise UsageError(f"{where}: there is nothing beside a comma", EXAMPLE)
     if accelerators.is_memory_request(name) or not _NAME.match(name) or name.lower() == "none":
         raise UsageError(f"{where}: {name!r} is no name of a GPU", EXAMPLE)
+    meant = accelerators.resolve(name)
+    if len(meant) > 1:  # a job that asks for it would be refused as ambiguous
+        raise UsageError(f"{where}: {name!r} may mean {', '.join(meant[:4])}; which is it?", EXAMPLE)
     if not colon:
-        return [accelerators.canonical(name)]
+        return meant
     if not (count.isascii() and count.isdigit() and len(count) < 9 and 0 < int(count) <= MOST):
         raise UsageError(
             f"{where}: {count!r} is no count of GPUs, which is a whole number from 1 to {MOST}",
@@ -117,4 +120,4 @@ def _names(item: str, where: str) -> list[str]:
             if re.fullmatch(r"\d*\.\d+", count)
             else EXAMPLE,
         )
-    return [accelerators.canonical(name)] * int(count)
+    return meant * int(count)

@@ -67,6 +67,7 @@ class Runner:
         self.place = Workplace(os.path.join(state_dir(self.settings.id, state), f"node-{self.node}"))
         self.place.make()
         self.lock = self.place.lock_runner()
+        self.kept = self.place.keep_from_cleaners()
         bind(self.spool, self.disk, self.node)
         self.inventory = inventory.take(self.node, flags, self.settings.nodes.get(self.node, DeclaredNode()))
         self.interval = ONCE_INTERVAL if once else self.settings.heartbeat

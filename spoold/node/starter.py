@@ -32,6 +32,7 @@ class Starter:
 
     def __init__(self, path: str, lock: int) -> None:
         self.place, self.lock = Workplace(path), lock
+        self.kept = self.place.keep_from_cleaners()  # supervisors hold it on
         self.orders = os.open(self.place.orders, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self.bell = os.open(self.place.bell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self.woken, self.waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)

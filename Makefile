@@ -5,6 +5,7 @@
 
 PYTHON ?= python3
 WORKERS ?= 2
+PREFIX ?= $(HOME)/.local
 ARGS ?=
 
 MAKEFLAGS += --no-print-directory
@@ -14,7 +15,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test lint model demo wheel man clean
+.PHONY: help venv test lint model demo install uninstall wheel man clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,13 +35,34 @@ lint: .venv/.dev  ## ruff, mypy, import-linter; mandoc and shellcheck where they
 	@if command -v shellcheck >/dev/null; then set -x; shellcheck $(SHELL_FILES); \
 	else echo "shellcheck is not installed: the shell scripts are NOT checked"; fi
 
-SHELL_FILES = $(shell grep -rlIE -m1 '^\#!(/usr)?/bin/(env )?(ba|da)?sh( |$$)' .ci contrib tests)
+SHELL_FILES = $(shell grep -rlIE -m1 '^\#!(/usr)?/bin/(env )?(ba|da)?sh( |$$)' .ci contrib spoold tests)
 
 model: .venv/.dev  ## search the protocol's model to the last state (7 minutes, 2 GB)
 	$(PYTEST) -m "" tests/model $(ARGS)
 
 demo: .venv/.run  ## play the example jobs live on four simulated GPUs
 	@$(BIN)/python -m skyspool demo $(ARGS)
+
+# An environment of its own, since most distributions forbid pip to install beside theirs.
+HOUSE := $(PREFIX)/lib/skyspool
+install:  ## install for this user: skyspool and spoold in ~/.local/bin (PREFIX=DIR: elsewhere)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than Python 3.11; name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Installing skyspool into $(HOUSE) ..."
+	@$(PYTHON) -m venv $(HOUSE) || { echo "hint: on Debian, apt-get install python3-venv" >&2; exit 1; }
+	@$(HOUSE)/bin/python -m pip install -qq --disable-pip-version-check .
+	@mkdir -p $(PREFIX)/bin
+	@for program in skyspool spoold; do ln -sf $(HOUSE)/bin/$$program $(PREFIX)/bin/$$program; done
+	@for page in $(HOUSE)/share/man/man?/*; do section=$$(basename $$(dirname $$page)); \
+		mkdir -p $(PREFIX)/share/man/$$section && ln -sf $$page $(PREFIX)/share/man/$$section/; done
+	@case :$$PATH: in *:$(PREFIX)/bin:*) ;; *) echo "note: $(PREFIX)/bin is not on your PATH";; esac
+
+uninstall:  ## take away what install made
+	rm -f $(PREFIX)/bin/skyspool $(PREFIX)/bin/spoold
+	rm -f $(patsubst man/%.1,$(PREFIX)/share/man/man1/%.1,$(wildcard man/*.1)) \
+		$(patsubst man/%.5,$(PREFIX)/share/man/man5/%.5,$(wildcard man/*.5)) \
+		$(patsubst man/%.8,$(PREFIX)/share/man/man8/%.8,$(wildcard man/*.8))
+	rm -rf $(HOUSE)
 
 wheel: .venv/.dev  ## build dist/*.whl
 	@rm -rf dist

@@ -6,6 +6,7 @@ from __future__ import annotations
 EXIT_USAGE = 2  # click's own code for a wrong command line
 EXIT_CONFIG = 78  # EX_CONFIG: a spool or setting that this program cannot work with
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE: the share is not mounted, another runner holds the name
+EXIT_DATA = 65  # EX_DATAERR: what the system wrote itself is damaged; trying again does not help
 EXIT_IO = 74  # EX_IOERR: the file system said so
 
 
@@ -55,7 +56,7 @@ class BadSettings(SpoolError):
 class Damaged(SpoolError):
     """A record that this system wrote itself cannot be read back. Unknown is not absent (promise P10)."""
 
-    exit_code = EXIT_IO
+    exit_code = EXIT_DATA
 
 
 class Taken(SpoolError):

@@ -89,11 +89,11 @@ def failure(phases: Sequence[Phase | None]) -> tuple[Status, str] | None:
 
 
 def end_by(job: Job, phases: Sequence[Phase | None]) -> tuple[Status, str] | None:
-    """As what, and why, an attempt ends by the ranks that are over. PENDING: its node ended it so that it may run
-    again, as the job asked. None: no rank has failed."""
-    fenced = [_named(rank, p, phases) for rank, p in enumerate(phases) if p and p.fenced]
-    if fenced and job.task.restartable:
-        return Status.PENDING, "; ".join(fenced)
+    """As what, and why, an attempt ends by the ranks that are over. PENDING: its node ended it, or went down under it
+    (a reboot), and the job asked to run again. None: no rank has failed."""
+    lost = [_named(rank, p, phases) for rank, p in enumerate(phases) if p and (p.fenced or p.phase == "lost")]
+    if lost and job.task.restartable:
+        return Status.PENDING, "; ".join(lost)
     return failure(phases)
 
 

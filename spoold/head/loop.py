@@ -262,6 +262,6 @@ def run_head(root: str, *, once: bool = False, state: str | None = None) -> int:
     try:
         return head.once() if once else head.run()
     except Damaged as error:
-        raise SpoolError(f"stops, since going on could lose something: {error.message}", error.hint) from error
+        raise Damaged(f"stops, since going on could lose something: {error.message}", error.hint) from error
     finally:
         head.waker.close()

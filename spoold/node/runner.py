@@ -34,7 +34,7 @@ from typing import Any
 import msgspec
 
 from spool_layout import history
-from spool_layout.errors import Damaged, NewerFormat, NotASpool, SpoolError
+from spool_layout.errors import Damaged, NewerFormat, NotASpool
 from spool_layout.paths import FORMAT, Spool, run_log, setup_log
 from spool_layout.records import GONE, Assigned, Assignment, NodeStatus, Phase, decode, encode
 from spool_layout.settings import DeclaredNode, is_network, load
@@ -552,6 +552,6 @@ def run_node(
     try:
         return runner.run_once() if once else runner.run()
     except Damaged as error:
-        raise SpoolError(f"starts nothing: {error.message}", error.hint) from error
+        raise Damaged(f"starts nothing: {error.message}", error.hint) from error
     finally:
         runner.waker.close()

@@ -301,3 +301,12 @@ def test_nobody_waits_for_a_stopped_node_to_carry_out_a_cancel() -> None:
     s.look()
     assert s.state.ended[1].status == "CANCELLED"
     assert s.state.nodes["n1"].gpus[0].holders == {"1.1": 1000}
+
+
+def test_a_job_whose_host_was_rebooted_runs_again_if_it_asked_for_that() -> None:
+    s = Scenario(n1="", n2="")
+    s.drop(task(restartable=True), task())
+    for job in list(s.state.jobs.values()):
+        s.phase(job.allocations[0].node, job.key, Phase("lost"))
+    s.look()
+    assert (s.state.jobs[1].key, s.state.ended[2].status) == ("1.2", "FAILED_DRIVER")

@@ -11,10 +11,11 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 import click
 
-from spool_layout.errors import SpoolError
+from spool_layout.errors import SpoolError, UsageError
 
 # verb -> what the list of verbs says of it. Kept here, so that the list needs none of their modules.
 VERBS = {
@@ -37,8 +38,19 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
+class ReaderGone(Exception):
+    """Whoever read our stdout has gone, as in `skyspool queue | head`: no error, and nobody to tell."""
+
+
 class Verbs(click.Group):
     """The group of all verbs; each is imported when it is asked for."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does, but for a closed pipe, which click would end with 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGone from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All verbs, in the order in which people meet them."""
@@ -60,7 +72,7 @@ class Verbs(click.Group):
             from difflib import get_close_matches
 
             near = get_close_matches(name, VERBS, 1)
-            ctx.fail(f"there is no verb {name!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+            ctx.fail(f"there is no verb {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -77,10 +89,13 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         ctx.exit()
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Verbs, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Tell the version.")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """A GPU batch queue that lives in one directory."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def tell(error: SpoolError) -> None:
@@ -90,20 +105,31 @@ def tell(error: SpoolError) -> None:
         click.echo(f"hint: {error.hint}", err=True)
 
 
+def misread(error: click.UsageError) -> UsageError:
+    """What click says of a command line, in our words: what is wrong, then the command that tells what is right."""
+    message = error.format_message().rstrip(".").replace(". (Did you", " (did you")
+    verb = error.ctx.command_path if error.ctx else "skyspool"
+    of_a_command = verb.endswith(("exec", "launch")) and isinstance(error, click.NoSuchOption)
+    more = "      # options of your own command go behind `--`" if of_a_command else ""
+    return UsageError(message[:1].lower() + message[1:], f"{verb} --help{more}")
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code."""
     try:
-        return int(cli.main(args=args, prog_name="skyspool", standalone_mode=False) or 0)
+        code = int(cli.main(args=args, prog_name="skyspool", standalone_mode=False) or 0)
+        sys.stdout.flush()
+        return code
     except SpoolError as error:
         tell(error)
         return error.exit_code
-    except click.ClickException as error:
-        error.show()
+    except click.UsageError as error:
+        tell(misread(error))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("", err=True)
         return INTERRUPTED
-    except BrokenPipeError:
+    except (ReaderGone, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
         return BROKEN_PIPE
     except OSError as error:

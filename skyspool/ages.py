@@ -25,6 +25,11 @@ def ago(moment: float | None, now: float) -> str:
     return "a few secs ago" if seconds < FEW else f"{seconds} secs ago"
 
 
+def lasted(moment: float | None, now: float) -> str:
+    """`10 mins`: how long something has been so; `-` for never."""
+    return ago(moment, now).removesuffix(" ago")
+
+
 _SHORT = {
     "secs": "s",
     "min": "m",

@@ -14,7 +14,8 @@ directory in SKYSPOOL_DIR, else the default of the configuration, else its only 
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 from skyspool import plain
 from spool_layout.errors import BadSettings, NewerFormat, NotASpool, SpoolError, UsageError
@@ -27,13 +28,29 @@ MAKE_ONE = (
     "  or: skyspool init DIR --name NAME      # a spool in a directory, for many machines"
 )
 
+S = TypeVar("S")
+T = TypeVar("T")
+
 
 class Cluster(NamedTuple):
-    """A spool and what it is called here. threshold: seconds after which another head leads."""
+    """A spool and what it is called here. threshold: seconds after which another head leads.
+
+    configured: the configuration knows the name. Where it does not, commands must name the directory.
+    """
 
     name: str
     spool: Spool
     threshold: float
+    configured: bool = False
+
+    @property
+    def word(self) -> str:
+        """What can be typed for CLUSTER: hints are commands that can be run."""
+        if self.configured:
+            return self.name
+        import shlex
+
+        return shlex.quote(self.spool.root)
 
 
 class Config(NamedTuple):
@@ -103,7 +120,7 @@ def remember(name: str, place: str, default: bool) -> None:
 
 
 def open_spool(place: str, name: str = "") -> Cluster:
-    """The spool in a directory. NotASpool, NewerFormat, BadSettings."""
+    """The spool in a directory. name: by which the configuration knows it. NotASpool, NewerFormat, BadSettings."""
     spool = Spool(place)
     try:
         data = Disk().read(spool.settings)
@@ -119,13 +136,13 @@ def open_spool(place: str, name: str = "") -> Cluster:
         from spool_layout import settings
 
         real = settings.parse(data, spool.settings)
-        return Cluster(name or real.name, spool, real.lock_threshold)
+        return Cluster(name or real.name, spool, real.lock_threshold, bool(name))
     if not str(words.get("format", FORMAT)).isdigit() or int(str(words.get("format", FORMAT))) > FORMAT:
         raise NewerFormat(
             f"{spool.settings}: the spool has format {words['format']}, this program knows formats up to {FORMAT}",
             "upgrade skyspool on this host",
         )
-    return Cluster(name or str(words["name"]), spool, _seconds(words.get("lock_threshold", "4s")))
+    return Cluster(name or str(words["name"]), spool, _seconds(words.get("lock_threshold", "4s")), bool(name))
 
 
 def _seconds(text: object) -> float:
@@ -197,30 +214,50 @@ def split(words: tuple[str, ...]) -> tuple[Cluster, tuple[str, ...]]:
     return (first, words[1:]) if first else (default(), words)
 
 
-def chosen(words: tuple[str, ...]) -> list[Cluster]:
-    """[CLUSTER…]: the spools that are named; none named: SKYSPOOL_DIR, or all that are configured."""
+def ask_each(words: tuple[str, ...], ask: Callable[[Cluster], T]) -> list[T]:
+    """[CLUSTER…]: what `ask` gives for each spool that is named; none named: for SKYSPOOL_DIR, or for all configured.
+
+    Of the configured ones, those that cannot be asked are left out with a warning, unless that leaves none.
+    """
     if words:
-        return [named(word) for word in words]
+        return [ask(cluster) for cluster in _told_apart([named(word) for word in words])]
     config = configuration()
     if os.environ.get("SKYSPOOL_DIR") or not config.clusters:
-        return [default()]
-    return _reachable(config)
+        return [ask(default())]
+    opened = _possible(list(config.clusters), lambda name: open_spool(config.clusters[name], name))
+    return _possible(_told_apart(opened), ask)
 
 
-def _reachable(config: Config) -> list[Cluster]:
+def _possible(items: list[S], do: Callable[[S], T]) -> list[T]:
+    """What `do` gives for each item. Failures are warnings, unless nothing else is there: then the first is raised."""
     from skyspool.say import note
 
-    found, troubles = [], []
-    for name, place in config.clusters.items():
+    done: list[T] = []
+    troubles: list[tuple[S, SpoolError]] = []
+    for item in items:
         try:
-            found.append(open_spool(place, name))
+            done.append(do(item))
         except SpoolError as error:
-            troubles.append((name, error))
-    if not found:
+            troubles.append((item, error))
+    if troubles and not done:
         raise troubles[0][1]
-    for name, trouble in troubles:
-        note(f"warning: {name} is left out: {trouble.message}")
-    return found
+    for item, trouble in troubles:
+        note(f"warning: {getattr(item, 'name', item)} is left out: {trouble.message}")
+    return done
+
+
+def _told_apart(found: list[Cluster]) -> list[Cluster]:
+    """Each spool once; of two with one name, the second is called by its directory."""
+    places: set[str] = set()
+    names: set[str] = set()
+    apart = []
+    for cluster in found:
+        place = os.path.realpath(cluster.spool.root)
+        if place not in places:
+            apart.append(cluster._replace(name=cluster.spool.root) if cluster.name in names else cluster)
+        places.add(place)
+        names.add(cluster.name)
+    return apart
 
 
 def good_name(word: str) -> str:

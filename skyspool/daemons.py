@@ -14,15 +14,18 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from skyspool.clusters import Cluster
 from skyspool.heads import INTERVALS, RECORD_BYTES, heads, server_now
+from skyspool.present import look
 from spool_layout.errors import Damaged, SpoolError
 from spool_layout.records import NodeStatus, decode
 from spool_layout.storage import Disk
 
 STARTING = 30.0  # seconds within which a daemon must show itself
+KNOWN = 3.0  # seconds within which a head that leads takes in a new node
 ENDING = 20.0  # seconds within which one must be gone after SIGTERM
 POLL = 0.05
 LOG_LINES = 12
@@ -106,7 +109,7 @@ class Started(NamedTuple):
     log: str
 
 
-def start(cluster: Cluster, kind: str, options: tuple[str, ...] = ()) -> Started:
+def start(cluster: Cluster, kind: str, options: Sequence[str] = ()) -> Started:
     """Start a daemon in the background; it may not be ready yet."""
     log = log_file(cluster, kind)
     os.makedirs(os.path.dirname(log), mode=0o700, exist_ok=True)
@@ -152,6 +155,31 @@ def shows_itself(cluster: Cluster, disk: Disk, daemon: Started) -> bool:
     return any(
         status.pid == pid and status.host == host() and now - seen < INTERVALS * max(1.0, status.interval)
         for status, seen in node_statuses(cluster, disk)
+    )
+
+
+def await_known(cluster: Cluster, disk: Disk) -> bool:
+    """Until the ledger tells this host's nodes as up, and their GPUs: then jobs can be judged by it. False: too late.
+
+    A head takes over from one that was killed only after the lock's threshold.
+    """
+    end = time.monotonic() + cluster.threshold + KNOWN
+    while not _is_known(cluster, disk):
+        if time.monotonic() > end:
+            return False
+        time.sleep(POLL)
+    return True
+
+
+def _is_known(cluster: Cluster, disk: Disk) -> bool:
+    here = {daemon.what for daemon in running(cluster, disk) if daemon.kind == "node"}
+    known = look(cluster, disk).state.nodes
+    return all(
+        (node := known.get(status.node)) is not None
+        and node.state == "up"
+        and {gpu.uuid for gpu in status.gpus} == {slot.gpu.uuid for slot in node.gpus if slot.present}
+        for status, _ in node_statuses(cluster, disk)
+        if status.node in here
     )
 
 

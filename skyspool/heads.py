@@ -9,7 +9,6 @@ clock has to serve.
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from typing import NamedTuple
 
@@ -36,7 +35,7 @@ def server_now(spool: Spool, disk: Disk) -> float:
     """Seconds since 1970 by the clock that stamps the spool's files."""
     if not is_network(spool.root):
         return time.time()
-    path = os.path.join(spool.tmp, f".now-{secrets.token_hex(6)}")
+    path = os.path.join(spool.tmp, f".now-{os.urandom(6).hex()}")
     try:
         disk.publish(path, b"", durable=False)
         try:
@@ -87,3 +86,16 @@ def gone_since(found: list[Head], last_news: float) -> float | None:
     """When a head was last known to live, or None if never. last_news: `written` of what was read."""
     times = [head.seen for head in found] + ([last_news] if last_news else [])
     return max(times, default=None)
+
+
+def last_sign(found: list[Head], last_news: float, now: float) -> str:
+    """Since when no head is alive. now: by the file system's clock."""
+    from skyspool.ages import ago, clock
+
+    since = gone_since(found, last_news)
+    return f"the last sign of one was {ago(since, now)} ({clock(since)})" if since else "none has run yet"
+
+
+def silence(cluster: Cluster, found: list[Head], last_news: float, now: float) -> str:
+    """That no head is alive, and since when."""
+    return f"no head is alive on {cluster.name}: {last_sign(found, last_news, now)}"

@@ -1,16 +1,20 @@
 """From words to jobs. Every verb takes an ID, a handle (LABEL@TOKEN) or a name where it takes a job.
 
 An ID is digits. A handle is what `exec` printed when the ID was not known yet. A name means the newest job that has
-it. Ended jobs that the ledger forgot are looked for in done/.
+it. Ended jobs that the ledger forgot are looked for in done/. A file in pending/ that no head has accepted yet is
+meant by its handle or its name too.
 """
 
 from __future__ import annotations
 
 import os
+import stat
+import time
 from typing import NamedTuple
 
 from skyspool import past
 from skyspool.clusters import Cluster
+from skyspool.present import Watch
 from spool_layout.errors import SpoolError
 from spool_layout.paths import Spool, id_of, is_digits, is_handle, is_passing, is_task_file, label, without_ending
 from spool_layout.records import Job
@@ -18,6 +22,8 @@ from spool_layout.replay import State
 from spool_layout.states import EXIT_NOT_FOUND, Status
 from spool_layout.storage import Disk, Entry
 
+CLAIMED = 1.0  # seconds in which a file that a head has just claimed must turn up as a job
+POLL = 0.05
 LOOKED_AT = 200  # files in pending/ of which a listing tells owner and time; of more it tells the number
 
 
@@ -52,8 +58,27 @@ def me() -> int:
     return os.getuid()
 
 
+def meant(cluster: Cluster, disk: Disk, watch: Watch, word: str) -> Job | Waiting:
+    """The job, or the file not yet accepted, that a word means. NoSuchJob.
+
+    Between pending/ and the events a file stands in the head's claim directory, for milliseconds: a handle that is
+    nowhere is looked for a second time.
+    """
+    end = time.monotonic() + CLAIMED
+    while True:
+        listed = [] if is_digits(word) else pending_files(cluster.spool, disk)
+        state = watch.refresh()  # after the listing: see unaccepted()
+        files = waiting(cluster.spool, disk, unaccepted(cluster.spool, listed, state))
+        found = newest_file(files, word) or in_state(state, word) or in_past(cluster.spool, disk, word)
+        if found is not None:
+            return found
+        if not is_handle(word) or time.monotonic() > end:
+            raise missing(cluster, state, word)
+        time.sleep(POLL)
+
+
 def find(cluster: Cluster, disk: Disk, state: State, word: str) -> Job:
-    """The job that a word means. NoSuchJob."""
+    """The accepted job that a word means. NoSuchJob."""
     job = in_state(state, word) or in_past(cluster.spool, disk, word)
     if job is None:
         raise missing(cluster, state, word)
@@ -83,13 +108,16 @@ def missing(cluster: Cluster, state: State, word: str) -> NoSuchJob:
     newest = state.next_id - 1
     if is_digits(word):
         told = f"the newest has ID {newest}" if newest else "there is none yet"
-        return NoSuchJob(f"no job {word} on {cluster.name}: {told}", f"skyspool queue {cluster.name}")
+        return NoSuchJob(f"no job {word} on {cluster.name}: {told}", f"skyspool queue {cluster.word}")
     from difflib import get_close_matches
 
-    near = get_close_matches(word, {job.name for job in state.known()}, 1)
+    from skyspool.clusters import configuration
+
+    near = get_close_matches(word, {job.name for job in state.known()} | configuration().clusters.keys(), 1)
     told = f"; did you mean {near[0]!r}?" if near else ""
     return NoSuchJob(
-        f"no job on {cluster.name} has the ID, handle or name {word!r}{told}", f"skyspool queue {cluster.name}"
+        f"no job on {cluster.name} has the handle or name {word!r}, and no cluster is called so{told}",
+        f"skyspool queue {cluster.word}",
     )
 
 
@@ -97,17 +125,23 @@ def latest(cluster: Cluster, state: State) -> Job:
     """The job with the largest ID, whoever's. NoSuchJob."""
     known = state.known()
     if not known:
-        raise NoSuchJob(f"there is no job on {cluster.name} yet", "skyspool exec task.yaml")
+        raise NoSuchJob(f"there is no job on {cluster.name} yet", f"skyspool exec {cluster.word} -- hostname")
     return known[-1]
 
 
 def latest_running(state: State, uid: int) -> Job | None:
-    """This user's newest job that runs."""
-    mine = [job for job in state.jobs.values() if job.uid == uid and job.status is Status.RUNNING]
+    """This user's newest job that runs, and is not being stopped."""
+    mine = [j for j in state.jobs.values() if j.uid == uid and j.status is Status.RUNNING and j.stop is None]
     return mine[-1] if mine else None
 
 
 # ---- what was dropped and has no ID yet
+
+
+def newest_file(files: list[Waiting], word: str) -> Waiting | None:
+    """The file that a word means: by its handle, its file name or its name."""
+    fitting = [f for f in files if word in (f.handle, f.file)] or [f for f in files if f.name == word]
+    return fitting[-1] if fitting else None
 
 
 def unaccepted(spool: Spool, listed: list[Entry], state: State) -> list[Entry]:
@@ -132,7 +166,7 @@ def waiting(spool: Spool, disk: Disk, entries: list[Entry]) -> list[Waiting]:
     found = []
     for entry in entries:
         seen = disk.stat(spool.dropped(entry.name))
-        if seen is not None:
+        if seen is not None and not stat.S_ISDIR(seen.st_mode):  # a directory never becomes a job
             found.append(Waiting(entry.name, seen.st_ino, seen.st_uid, seen.st_ctime))
     return sorted(found, key=lambda w: (w.changed, w.file))
 

@@ -126,10 +126,11 @@ def narrowing() -> tuple[Callable[[Table], Table], ...]:
     return (
         lambda t: t.without("LOG"),
         lambda t: t.changed("SUBMITTED", shorter).changed("STARTED", shorter),
-        lambda t: t.changed("NAME", lambda name: cut(name, 16)),
+        lambda t: t.changed("NAME", lambda name: cut(name, 16)).changed("RESOURCES", lambda words: cut(words, 20)),
         lambda t: t.without("DURATION"),
         lambda t: t.changed("NAME", lambda name: cut(name, 8)),
         lambda t: t.without("USER"),
+        lambda t: t.without("SUBMITTED"),
     )
 
 
@@ -139,8 +140,8 @@ def status(job: Job) -> str:
 
 
 def printable(text: str) -> str:
-    """A user's text for one cell: no control characters."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+    """Somebody's text as one line: no control characters, lines joined."""
+    return "".join(c if c.isprintable() else "?" for c in "; ".join(text.splitlines()))
 
 
 def user_name(uid: int) -> str:
@@ -153,7 +154,7 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
-def rejection(spool: Spool, refused: Rejection, now: float) -> str:
+def rejection(refused: Rejection, now: float) -> str:
     """One line about a file that was no task."""
     return f"rejected {ago(refused.at, now)}: {printable(refused.drop)}: {printable(refused.reason)}"
 

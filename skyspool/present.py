@@ -6,11 +6,9 @@ head leads it reads only what was appended to the events file; when another lead
 
 from __future__ import annotations
 
-import time
-
 from skyspool.ages import ago
 from skyspool.clusters import Cluster
-from skyspool.heads import gone_since, heads, is_served
+from skyspool.heads import heads, is_served, server_now, silence
 from skyspool.say import note
 from spool_layout import history
 from spool_layout.errors import SpoolError
@@ -41,15 +39,13 @@ def look(cluster: Cluster, disk: Disk) -> Present:
 
 
 def tell_age(cluster: Cluster, disk: Disk, present: Present) -> None:
-    """One line on stderr where no head is alive: how old the news are."""
-    found = heads(cluster, disk)
-    if is_served(found):
-        if present.taking_over:
-            note(f"note: a head is just taking over {cluster.name}; this is from {ago(present.written, time.time())}")
-        return
-    since = gone_since(found, present.written)
-    told = f"since {ago(since, time.time()).removesuffix(' ago')}" if since else "yet"
-    note(f"note: no head is alive on {cluster.name} {told}; nothing starts until one runs")
+    """One line on stderr where the news may be old: no head is alive, or one is just taking over."""
+    now = server_now(cluster.spool, disk)
+    found = heads(cluster, disk, now)
+    if not is_served(found):
+        note(f"note: {silence(cluster, found, present.written, now)}; nothing starts until one runs")
+    elif present.taking_over:
+        note(f"note: a head is just taking over {cluster.name}; this is from {ago(present.written, now)}")
 
 
 class Watch:
@@ -60,7 +56,7 @@ class Watch:
         self._load()
 
     def _load(self) -> None:
-        present = look(self.cluster, self.disk)
+        self.present = present = look(self.cluster, self.disk)
         self.state: State = present.state
         self.epoch, self.offset = present.epoch, present.offset
 

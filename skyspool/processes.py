@@ -10,7 +10,7 @@ import os
 import signal
 import time
 
-PATIENCE = 5.0
+PATIENCE = 1.0  # nothing here has anything to lose
 POLL = 0.05
 
 

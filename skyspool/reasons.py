@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from skyspool.ages import ago
+from skyspool.ages import ago, lasted
 from skyspool.fit import asked, could_ever, existing, serves
 from skyspool.listing import number
 from spool_layout.paths import parse_attempt_key
@@ -18,6 +18,7 @@ from spool_layout.replay import State
 from spool_layout.states import Status
 
 NODES_TOLD = 3
+HOLDERS_TOLD = 4  # of one node
 
 
 class Holder(NamedTuple):
@@ -72,8 +73,8 @@ def _started(job: Job, now: float) -> Reason:
             f"job {job.id} waits for its processes on {where} to be gone, then it is {job.stop}"
             f"{f' ({job.reason})' if job.reason else ''}",
         )
-    since = ago(job.start_at or job.granted, now)
-    return Reason("runs", f"job {job.id} waits for nothing: it is {job.status} on {where} since {since}")
+    span = lasted(job.start_at or job.granted, now)
+    return Reason("runs", f"job {job.id} waits for nothing: it has been {job.status} on {where} for {span}")
 
 
 def _waits(state: State, job: Job, now: float, served: bool) -> Reason:
@@ -184,8 +185,10 @@ def _sentence(job: Job, demand: Demand, missing: list[Lack], now: float) -> str:
 def _node_words(lack: Lack, demand: Demand, now: float) -> str:
     if lack.what == "state":
         return f"{lack.node} is not up"
-    held = ", ".join(_holder_words(holder, lack.what, now) for holder in lack.holders)
-    return f"{lack.node} has {_amount(lack.free, lack.what)} free" + (f"; {held}" if held else "")
+    told = [_holder_words(holder, lack.what, now) for holder in lack.holders[:HOLDERS_TOLD]]
+    if rest := lack.holders[HOLDERS_TOLD:]:
+        told.append(f"{len(rest)} more jobs hold {_amount(sum(holder.amount for holder in rest), lack.what)}")
+    return f"{lack.node} has {_amount(lack.free, lack.what)} free" + (f"; {', '.join(told)}" if told else "")
 
 
 def _amount(amount: int, what: str) -> str:
@@ -195,11 +198,7 @@ def _amount(amount: int, what: str) -> str:
 
 
 def _holder_words(holder: Holder, what: str, now: float) -> str:
-    verb = "is" if holder.amount <= WHOLE and what != "memory" else "are"
+    amount = _amount(holder.amount, what)
     if holder.since is None:
-        return (
-            f"{_amount(holder.amount, what)} {verb} held for job {holder.id}, which was given up there, "
-            "until the node tells that it is gone"
-        )
-    since = ago(holder.since, now)
-    return f"{_amount(holder.amount, what)} {verb} held by job {holder.id} ({holder.status} since {since})"
+        return f"job {holder.id}, which was given up there, holds {amount} until the node tells that it is gone"
+    return f"job {holder.id} holds {amount} ({holder.status} for {lasted(holder.since, now)})"

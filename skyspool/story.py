@@ -20,7 +20,7 @@ NODE = "gpu-node"
 GPUS = "H100:4"
 
 # How long each job trains is told by its number of GPUs, so that the commands can be those of the text.
-TASK = """\
+_TASK = """\
 name: huggingface
 
 resources:
@@ -33,7 +33,7 @@ run: |
   case $SKYPILOT_NUM_GPUS_PER_NODE in 4) epochs=5 ;; 2) epochs=6 ;; *) epochs=4 ;; esac
   for epoch in $(seq $epochs); do
     echo "epoch $epoch of $epochs on GPUs $CUDA_VISIBLE_DEVICES"
-    sleep 1
+    sleep PACE
   done
 """
 
@@ -45,6 +45,11 @@ COMMANDS = (
     f"exec {CLUSTER} dnn.yaml -d -n job5 --gpus=H100:2",
 )
 COUNT = len(COMMANDS)
+
+
+def task(pace: float) -> str:
+    """The text's task file. pace: seconds of one epoch."""
+    return _TASK.replace("PACE", f"{pace:g}")
 
 
 class Beat(NamedTuple):
@@ -61,14 +66,14 @@ def beats(state: State) -> list[Beat]:
     started = {ident for ident in status if ident in jobs and jobs[ident].granted is not None}
     return [
         Beat(
-            "job 1 holds all 4 GPUs; the others wait.",
+            "Job 1 holds all 4 GPUs; the others wait.",
             status[1] is Status.RUNNING and all(s is Status.PENDING for i, s in status.items() if i > 1),
         ),
-        Beat("job 1 is over: job2 and job3 start with one GPU each.", {2, 3} <= started),
+        Beat("Job 1 is over: job2 and job3 start with one GPU each.", {2, 3} <= started),
         Beat(
-            "job4 wants 4 GPUs and waits; job5 wants 2 and overtakes it.", 5 in started and status[4] is Status.PENDING
+            "Job4 wants 4 GPUs and waits; job5 wants 2 and overtakes it.", 5 in started and status[4] is Status.PENDING
         ),
-        Beat("All 4 GPUs are free again: job4 starts.", 4 in started),
+        Beat("When all 4 GPUs are free again, job4 starts.", 4 in started),
     ]
 
 

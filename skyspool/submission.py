@@ -1,9 +1,9 @@
 """Dropping a task file into the spool, and learning what became of it.
 
 The file is written in tmp/, made durable, renamed into pending/ as LABEL@TOKEN.yaml, and then the directory is made
-durable: when `drop` returns, the job outlives a power loss (promise P1). TOKEN is the time in microseconds and three
-random letters, in base 32, so that names sort in order of submission; LABEL@TOKEN is the handle by which the job can
-be named before it has an ID. Nothing here needs a head.
+durable: when `drop` returns, the job outlives a power loss (promise P1). NotDurable: it is there, and may not. TOKEN is
+the time in microseconds and three random letters, in base 32, so that names sort in order of submission; LABEL@TOKEN is
+the handle by which the job can be named before it has an ID. Nothing here needs a head.
 
 Cut before the rename: a file is left in tmp/, which nobody looks at. Cut after it: the job is submitted.
 """
@@ -11,7 +11,6 @@ Cut before the rename: a file is left in tmp/, which nobody looks at. Cut after 
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from typing import NamedTuple
 
@@ -28,10 +27,11 @@ POLL = 0.02
 
 
 class Dropped(NamedTuple):
-    """A file that was dropped. changed: when, by the file system's clock."""
+    """A file that was dropped. changed: when, by the file system's clock; inode: 0 where it is not known."""
 
     file: str
     changed: float
+    inode: int = 0
 
     @property
     def handle(self) -> str:
@@ -45,19 +45,17 @@ class Refused(SpoolError):
     fault = "user"
 
 
+class NotDurable(SpoolError):
+    """It stands where it should, and may not outlive a power loss. To do it again would do it twice."""
+
+    exit_code = 3
+
+
 def token(now: float | None = None) -> str:
     """14 letters that sort by time: microseconds since 1970, then chance."""
     microseconds = time.time_ns() // 1000 if now is None else int(now * 1e6)
     letters = [ALPHABET[(microseconds >> 5 * place) & 31] for place in reversed(range(TIME_LETTERS))]
-    return "".join(letters) + "".join(secrets.choice(ALPHABET) for _ in range(CHANCE_LETTERS))
-
-
-def moment_of(handle: str) -> float:
-    """When a handle was made, in seconds since 1970, by the clock of the host that made it."""
-    number = 0
-    for letter in handle.rpartition("@")[2][:TIME_LETTERS]:
-        number = number * 32 + ALPHABET.index(letter)
-    return number / 1e6
+    return "".join(letters) + "".join(ALPHABET[byte & 31] for byte in os.urandom(CHANCE_LETTERS))
 
 
 def drop(spool: Spool, disk: Disk, name: str, text: bytes) -> Dropped:
@@ -79,12 +77,18 @@ def _put(spool: Spool, disk: Disk, file: str, folder: str, text: bytes) -> Dropp
             raise SpoolError(
                 f"{private} was gone before it could be moved to {folder}; it may have been submitted", "skyspool queue"
             )
-        disk.sync(folder)
     except OSError as error:
         raise SpoolError(
             f"nothing was submitted: {error.filename or spool.root}: {error.strerror}", f"ls -ld {spool.tmp} {folder}"
         ) from error
-    return Dropped(file, written.st_ctime if written else 0.0)
+    try:
+        disk.sync(folder)
+    except OSError as error:
+        raise NotDurable(
+            f"{os.path.join(folder, file)} was submitted, but could not be made durable: {error.strerror}",
+            "skyspool queue      # do not submit it a second time",
+        ) from error
+    return Dropped(file, written.st_ctime, written.st_ino) if written else Dropped(file, 0.0)
 
 
 # ---- what became of it

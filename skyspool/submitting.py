@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from skyspool.say import hint, note
+
+if TYPE_CHECKING:
+    from skyspool.clusters import Cluster
+    from skyspool.heads import Head
+    from skyspool.submission import Dropped, Mark
+    from skyspool.task import Entry, Resolved
+    from spool_layout.storage import Disk
+    from spool_layout.taskfile import TaskSpec
 
 # options that only mean something in a cloud: taken, and told once
 CLOUD_VALUES = (
@@ -28,6 +37,7 @@ CLOUD_VALUES = (
     "--idle-minutes-to-autostop",
     "--wait-for",
     "--clone-disk-from",
+    "--clone",
     "--workspace",
 )
 CLOUD_FLAGS = ("--use-spot/--no-use-spot", "--down", "--retry-until-up", "--resize", "--fast", "--docker")
@@ -56,20 +66,21 @@ def _shared() -> list[Callable[[F], F]]:
     option = click.option
     return [
         click.argument("words", nargs=-1, metavar="[CLUSTER] [FILE | -- COMMAND...]"),
-        option("-c", "--cluster", help="The spool; then all words are the task's."),
+        option("-c", "--cluster", metavar="CLUSTER", help="The spool; then all words are the task's."),
         option("-d", "--detach-run", "--detach", "detach", is_flag=True, help="Return once submitted."),
-        option("-n", "--name", help="Name of the job."),
-        option("--workdir", help="Directory to run in.  [default: the task's, else this one]"),
-        option("--git-url", help="Repository to clone and run in."),
-        option("--git-ref", help="Its branch, tag or commit."),
-        option("--num-nodes", type=click.IntRange(min=1), help="On how many nodes at once."),
-        option("--gpus", help="H100:8, H100 (one), H100:0.5, none; of each node."),
-        option("--cpus", help="CPUs of each node."),
-        option("--memory", help="Memory of each node, in GB."),
+        option("-no-d", "--no-detach-run", "attach", is_flag=True, hidden=True),
+        option("-n", "--name", metavar="NAME", help="Name of the job."),
+        option("--workdir", metavar="DIR", help="Where to run.  [default: the task's workdir, else this directory]"),
+        option("--git-url", metavar="URL", help="Repository to clone and run in."),
+        option("--git-ref", metavar="REF", help="Its branch, tag or commit."),
+        option("--num-nodes", metavar="N", type=click.IntRange(min=1), help="On how many nodes at once."),
+        option("--gpus", metavar="SPEC", help="Of each node: H100:8, H100 (one), H100:0.5, none."),
+        option("--cpus", metavar="N", help="CPUs of each node."),
+        option("--memory", metavar="GB", help="Memory of each node."),
         option("--env", multiple=True, metavar="KEY[=VALUE]", help="A variable of the job; KEY alone: as it is here."),
-        option("--env-file", help="File of KEY=VALUE lines."),
+        option("--env-file", metavar="FILE", help="File of KEY=VALUE lines."),
         option("--secret", multiple=True, metavar="KEY[=VALUE]", help="As --env; never shown."),
-        option("--secret-file", help="File of KEY=VALUE lines, never shown."),
+        option("--secret-file", metavar="FILE", help="File of KEY=VALUE lines, never shown."),
         option("--wait", is_flag=True, help="Submit even what no known node could serve."),
         option("--no-wait", is_flag=True, help="Do not wait for the ID."),
         option("--async/--no-async", "asynchronous", default=False, help="As --no-wait -d."),
@@ -95,7 +106,7 @@ def ignored_options(values: dict[str, Any]) -> list[str]:
 # ---- which spool, which task
 
 
-def place(words: tuple[str, ...], cluster: str | None, after: int | None) -> tuple[Any, tuple[str, ...]]:
+def place(words: tuple[str, ...], cluster: str | None, after: int | None) -> tuple[Cluster, tuple[str, ...]]:
     """(cluster, entrypoint). A first word that could only have been meant as a cluster, and is none, is an error."""
     from skyspool import clusters
 
@@ -128,8 +139,8 @@ def _meant_as_cluster(words: tuple[str, ...], after: int | None) -> bool:
 # ---- submitting
 
 
-def submit(values: dict[str, Any], keep_setup: bool) -> int:
-    """Carry out one exec or launch; the exit code."""
+def submit(values: dict[str, Any], leave_out: tuple[str, ...]) -> int:
+    """Carry out one exec or launch; the exit code. leave_out: fields of the task that are not submitted."""
     from skyspool import task, variables
     from spool_layout.errors import UsageError
     from spool_layout.storage import Disk
@@ -139,16 +150,16 @@ def submit(values: dict[str, Any], keep_setup: bool) -> int:
     if not words:
         raise UsageError(
             "there is nothing to run: give a task file or a command",
-            f"skyspool exec {cluster.name} task.yaml   or   skyspool exec {cluster.name} -- COMMAND",
+            f"skyspool exec {cluster.word} task.yaml\n  or: skyspool exec {cluster.word} -- COMMAND",
         )
     if values["git_url"] and values["workdir"]:
         raise UsageError("--workdir and --git-url exclude each other")
     given = variables.gather(values["env"], values["env_file"], values["secret"], values["secret_file"])
     asked = task.Asked(given, *(values[key] for key in task.Asked._fields[1:]))
-    what = task.entry(words)
-    resolved = task.resolve(what, asked, keep_setup)
+    what = task.entry(words, quoted=after is not None and len(words) <= after)
+    resolved = task.resolve(what, asked, leave_out)
     tell(what, resolved, ignored_options(values))
-    if not resolved.spec.run and not (keep_setup and resolved.spec.setup):
+    if not resolved.spec.run and not resolved.spec.setup:
         note("note: the task has nothing to run; no job was made")
         return 0
     if values["dryrun"]:
@@ -157,7 +168,7 @@ def submit(values: dict[str, Any], keep_setup: bool) -> int:
     return send(cluster, Disk(), resolved, values)
 
 
-def tell(what: Any, resolved: Any, options: list[str]) -> None:
+def tell(what: Entry, resolved: Resolved, options: list[str]) -> None:
     """What is about to be submitted, and what of it is ignored."""
     note(f"YAML to run: {what.path}" if what.path else f"Command to run: {what.command}")
     for line in resolved.notes:
@@ -166,7 +177,7 @@ def tell(what: Any, resolved: Any, options: list[str]) -> None:
         note(f"note: ignored, since nothing is made in a cloud: {', '.join(options)}")
 
 
-def send(cluster: Any, disk: Any, resolved: Any, values: dict[str, Any]) -> int:
+def send(cluster: Cluster, disk: Disk, resolved: Resolved, values: dict[str, Any]) -> int:
     """Drop it, tell its ID, and follow it if asked to."""
     from skyspool import submission
 
@@ -175,36 +186,49 @@ def send(cluster: Any, disk: Any, resolved: Any, values: dict[str, Any]) -> int:
     note(f"Submitting job to cluster: {cluster.name}")
     since = submission.mark(cluster.spool, disk)
     dropped = submission.drop(cluster.spool, disk, resolved.label, resolved.text)
-    detached = values["detach"] or values["asynchronous"]
-    if detached and (values["no_wait"] or values["asynchronous"]):
+    detached = (values["detach"] and not values["attach"]) or values["asynchronous"]
+    if values["no_wait"] or values["asynchronous"]:
         click.echo(f"Job submitted, handle: {dropped.handle}")
-        return 0
-    ident = tell_id(cluster, disk, dropped, since)
-    if detached:
-        return 0
-    from skyspool.streaming import follow_dropped
-
-    return follow_dropped(cluster, disk, dropped, ident)
+        ident = None
+    else:
+        ident = tell_id(cluster, disk, dropped, since)
+    return 0 if detached else watch(cluster, disk, dropped, ident)
 
 
-def check_fit(cluster: Any, disk: Any, spec: Any) -> None:
-    """SpoolError where the known nodes could never serve the task; a note where no node is known."""
+def watch(cluster: Cluster, disk: Disk, dropped: Dropped, ident: int | None) -> int:
+    """Follow what was submitted to its end."""
+    from skyspool import following, jobs
+    from skyspool.accepting import follow_dropped
+    from skyspool.present import Watch
+
+    if ident is None:
+        return follow_dropped(cluster, disk, dropped)
+    seen = Watch(cluster, disk)
+    return following.follow(cluster, disk, seen, jobs.find(cluster, disk, seen.state, str(ident)), 0)
+
+
+def check_fit(cluster: Cluster, disk: Disk, spec: TaskSpec) -> None:
+    """SpoolError where the known nodes could never serve the task; a note where that cannot be told."""
     from skyspool import fit
     from skyspool.present import look
     from spool_layout.errors import SpoolError
 
-    nodes = look(cluster, disk).state.nodes.values()
+    try:
+        nodes = look(cluster, disk).state.nodes.values()
+    except SpoolError as error:  # submitting needs nothing but pending/
+        note(f"note: whether {cluster.name} could serve it, the head will tell: {error.message}")
+        return
     if not nodes:
         note(f"note: no node of {cluster.name} is known yet; whether the job fits, the head will tell")
     elif not fit.could_ever(spec.demands, spec.num_nodes, nodes):
         raise SpoolError(
             f"{cluster.name} could never serve this: it asks for {fit.asked(spec.demands, spec.num_nodes)}"
             f", and there is: {fit.existing(nodes)}",
-            "skyspool status   # or --wait, to submit it for a node that is yet to come",
+            f"skyspool status {cluster.word}      # --wait submits it all the same, for a node that is yet to come",
         )
 
 
-def tell_id(cluster: Any, disk: Any, dropped: Any, since: Any) -> int | None:
+def tell_id(cluster: Cluster, disk: Disk, dropped: Dropped, since: Mark) -> int | None:
     """Print the ID, or the handle and why there is no ID yet."""
     from skyspool import heads, submission
 
@@ -221,13 +245,15 @@ def tell_id(cluster: Any, disk: Any, dropped: Any, since: Any) -> int | None:
     return None
 
 
-def tell_headless(cluster: Any, disk: Any, found: Any, now: float) -> None:
+def tell_headless(cluster: Cluster, disk: Disk, found: list[Head], now: float) -> None:
     """No head is alive, and since when."""
-    from skyspool.ages import ago
-    from skyspool.heads import gone_since
+    from skyspool.heads import silence
     from skyspool.present import look
+    from spool_layout.errors import SpoolError
 
-    since = gone_since(found, look(cluster, disk).written)
-    told = f"the last sign of one was {ago(since, now)}" if since else "none has run yet"
-    note(f"note: no head is alive on {cluster.name} ({told}); the job waits in {cluster.spool.pending} until one runs")
-    hint(f"skyspool up {cluster.spool.root}      # or, on another host: spoold head {cluster.spool.root}")
+    try:
+        written = look(cluster, disk).written
+    except SpoolError:
+        written = 0.0
+    note(f"note: {silence(cluster, found, written, now)}; the job waits in {cluster.spool.pending} until one runs")
+    hint(f"skyspool up {shlex.quote(cluster.spool.root)}      # or, on another host: spoold head DIR")

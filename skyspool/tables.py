@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 GAP = "  "
+COLUMNS = 80  # of a terminal that does not tell
 COLOURS = {
     "RUNNING": "green",
     "SETTING_UP": "cyan",
@@ -35,12 +36,16 @@ class Table(NamedTuple):
     rows: list[tuple[str, ...]]
 
     def without(self, heading: str) -> Table:
-        """The table without one column."""
+        """The table without one column, if it has it."""
+        if heading not in self.headings:
+            return self
         at = self.headings.index(heading)
         return Table(self.headings[:at] + self.headings[at + 1 :], [row[:at] + row[at + 1 :] for row in self.rows])
 
     def changed(self, heading: str, change: Callable[[str], str]) -> Table:
-        """The table with the cells of one column changed."""
+        """The table with the cells of one column changed, if it has it."""
+        if heading not in self.headings:
+            return self
         at = self.headings.index(heading)
         return self._replace(rows=[(*row[:at], change(row[at]), *row[at + 1 :]) for row in self.rows])
 
@@ -83,7 +88,7 @@ def show(table: Table, steps: Sequence[Callable[[Table], Table]] = ()) -> None:
     if not sys.stdout.isatty():
         print(plain(table))
         return
-    table = fitted(table, os.get_terminal_size(sys.stdout.fileno()).columns, steps)
+    table = fitted(table, os.get_terminal_size(sys.stdout.fileno()).columns or COLUMNS, steps)
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         print(plain(table))
     else:
@@ -93,6 +98,7 @@ def show(table: Table, steps: Sequence[Callable[[Table], Table]] = ()) -> None:
 def _draw(table: Table) -> None:
     """On a terminal, with colours."""
     from rich.console import Console
+    from rich.padding import Padding
     from rich.table import Table as Drawn
     from rich.text import Text
 
@@ -101,4 +107,5 @@ def _draw(table: Table) -> None:
         drawn.add_column(heading, no_wrap=True, min_width=width)
     for row in table.rows:
         drawn.add_row(*(Text(cell, style=COLOURS.get(cell.split(" (")[0], "")) for cell in row))
-    Console(highlight=False, markup=False, emoji=False).print(drawn, crop=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, emoji=False, width=table.width + len(GAP))  # never to be shrunk
+    console.print(Padding(drawn, (0, 0, 0, 1), expand=False), crop=False, soft_wrap=True)

@@ -1,7 +1,8 @@
 """From the words and options of `exec` and `launch` to the text that is submitted.
 
 The words are a task file or a command, as under SkyPilot: joined by spaces they name a file that holds a YAML mapping,
-or they are a bash command (named `sky-cmd`). What is submitted is complete in itself: the options are in it, envs are
+or they are a bash command (named `sky-cmd`). One word that ends in .yaml is always meant as a file, unless it stands
+behind `--` and there is none. What is submitted is complete in itself: the options are in it, envs are
 resolved, paths are absolute, and it ends with YAML's end mark, so that the head never waits for more of it.
 
 `exec` leaves out setup and file_mounts; `launch` keeps them.
@@ -17,6 +18,7 @@ from skyspool.variables import Variables
 from spool_layout.errors import SpoolError, UsageError
 from spool_layout.paths import TASK_ENDINGS, without_ending
 from spool_layout.taskfile import InvalidTask, Problem, TaskSpec, parse_task, read_task_mapping
+from spool_layout.yamltext import MAX_BYTES
 
 COMMAND_NAME = "sky-cmd"
 END_MARK = b"...\n"
@@ -26,7 +28,7 @@ _NUMBERLIKE = tuple("0123456789+-.")  # texts that begin so are quoted: readers 
 
 
 class Entry(NamedTuple):
-    """What is to be run. path: of the task file, "" for a command. text: the file's bytes."""
+    """What is to be run. path: of the task file as it was typed, "" for a command. text: the file's bytes."""
 
     path: str
     text: bytes
@@ -59,26 +61,30 @@ class Resolved(NamedTuple):
 # ---- what the words mean
 
 
-def entry(words: Sequence[str]) -> Entry:
-    """A task file, or a command."""
+def entry(words: Sequence[str], quoted: bool = False) -> Entry:
+    """A task file, or a command. quoted: the words came behind `--`. UsageError for a FILE.yaml that is not there."""
     joined = " ".join(words)
-    looks_so = joined.endswith(TASK_ENDINGS)
-    text = _text(joined) if looks_so or os.path.isfile(os.path.expanduser(joined)) else None
-    if text is None and looks_so:
+    looks_so = len(words) == 1 and joined.endswith(TASK_ENDINGS)
+    text = _text(joined)
+    if text is None and looks_so and not quoted:
         raise UsageError(f"there is no task file {joined}", f"skyspool exec -- {joined}      # if it is a command")
     if text is not None and (looks_so or _is_mapping(text)):
-        return Entry(os.path.abspath(os.path.expanduser(joined)), text, "")
+        return Entry(joined, text, "")
     return Entry("", b"", joined)
 
 
 def _text(path: str) -> bytes | None:
-    try:
-        with open(os.path.expanduser(path), "rb") as file:
-            return file.read()
-    except (FileNotFoundError, NotADirectoryError):
+    """The text of a regular file, or as much of it as shows that it is no task; None: it is something else."""
+    place = os.path.expanduser(path)
+    if not os.path.isfile(place):
         return None
+    try:
+        with open(place, "rb") as file:
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise SpoolError(f"{path}: {error.strerror}") from error
+        if path.endswith(TASK_ENDINGS):
+            raise SpoolError(f"{path}: {error.strerror}") from error
+        return None  # a program that may be run and not read
 
 
 def _is_mapping(text: bytes) -> bool:
@@ -91,13 +97,13 @@ def _is_mapping(text: bytes) -> bool:
 # ---- resolving
 
 
-def resolve(what: Entry, asked: Asked, keep_setup: bool) -> Resolved:
-    """The task that is submitted. BadTask, with the file's own lines, where it is none."""
+def resolve(what: Entry, asked: Asked, leave_out: tuple[str, ...] = ()) -> Resolved:
+    """The task that is submitted, without some of its fields. BadTask, with the file's own lines, where it is none."""
     raw: dict[str, Any] = {"name": COMMAND_NAME, "run": what.command}
     if what.path:
         check(what.path, what.text, asked.variables.all())
         raw = dict(read_task_mapping(what.text))
-    notes = [] if keep_setup else _leave_out(raw)
+    notes = _leave_out(raw, leave_out)
     _override(raw, asked)
     spec = _parsed(raw)
     _settle(raw, spec, notes)
@@ -135,10 +141,10 @@ def unplaced(problem: Problem) -> str:
     return f"{key}{problem.message}{f' ({problem.hint})' if problem.hint else ''}"
 
 
-def _leave_out(raw: dict[str, Any]) -> list[str]:
-    """exec: setup and file_mounts are launch's."""
-    skipped = [key for key in ("setup", "file_mounts") if raw.pop(key, None)]
-    return [f"note: exec skips {' and '.join(skipped)}; `skyspool launch` runs them first"] if skipped else []
+def _leave_out(raw: dict[str, Any], fields: tuple[str, ...]) -> list[str]:
+    """exec leaves out setup and file_mounts, which are launch's; what to tell of it."""
+    skipped = [key for key in fields if raw.pop(key, None)]
+    return [f"note: skipped: {' and '.join(skipped)} (`skyspool launch` does not)"] if skipped else []
 
 
 def _override(raw: dict[str, Any], asked: Asked) -> None:

@@ -4,7 +4,8 @@ Who wins, as under SkyPilot: --env over --env-file over the task file; --secret 
 the task file. A name that stands in both envs and secrets is a secret. A bare `--env KEY` takes the caller's value.
 
 A file holds `KEY=VALUE` lines; `export ` in front, blank lines and `# comments` are allowed. 'single quotes' keep a
-value as it is, "double quotes" know \\n, \\t, \\" and \\\\; a quoted value may go over several lines.
+value as it is, "double quotes" know \\n, \\t, \\" and \\\\; a quoted value may go over several lines. ${NAME} and
+${NAME:-else} stand for what was set before or is set here, as in the dotenv files that SkyPilot reads.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from spool_layout.errors import SpoolError, UsageError
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LINE = re.compile(
     r"""[ \t]*(?:export[ \t]+)?(?P<key>[^\s=#'"]+)[ \t]*
-                       (?:=[ \t]*(?:'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"|(?P<bare>[^\r\n]*)))?
-                       [ \t]*(?:\#[^\r\n]*)?(?:\r?\n|\Z)""",
+        (?:=[ \t]*(?:'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"|(?P<bare>(?![ \t]*['"])[^\r\n]*)))?
+        [ \t]*(?:\#[^\r\n]*)?(?:\r?\n|\Z)""",
     re.VERBOSE | re.DOTALL,
 )
 _SKIPPED = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\r?\n|\Z)")
+_REFERENCE = re.compile(r"\$\{(?P<name>[^}:]*)(?::-(?P<default>[^}]*))?\}")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 
@@ -89,16 +91,19 @@ def parse(text: str, where: str) -> dict[str, str]:
         match = _LINE.match(text, at)
         if not match or not NAME.match(match["key"]):
             raise SpoolError(f"{where}:{text.count(chr(10), 0, at) + 1}: not KEY=VALUE")
-        found[match["key"]] = _value(match)
+        found[match["key"]] = _value(match, found)
         at = match.end()
     return found
 
 
-def _value(match: re.Match[str]) -> str:
+def _value(match: re.Match[str], before: Mapping[str, str]) -> str:
     if match["single"] is not None:
         return match["single"]
     if match["double"] is not None:
-        return re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), match["double"], flags=re.DOTALL)
-    if match["bare"] is not None:
-        return re.sub(r"\s+#.*$", "", match["bare"]).strip()
-    return os.environ.get(match["key"], "")
+        text = re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), match["double"], flags=re.DOTALL)
+    elif match["bare"] is not None:
+        text = re.sub(r"(^|\s+)#.*$", "", match["bare"]).strip()
+    else:
+        return os.environ.get(match["key"], "")
+    known = {**os.environ, **before}
+    return _REFERENCE.sub(lambda m: known.get(m["name"]) or m["default"] or "", text)

@@ -7,6 +7,7 @@ the request waits in requests/ until one runs. Jobs that are over, or unknown, a
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterable
@@ -14,14 +15,16 @@ from typing import NamedTuple
 
 import click
 
-from skyspool import jobs, submission
+from skyspool import heads, jobs, submission
 from skyspool.clusters import Cluster, split
-from skyspool.present import Watch
+from skyspool.jobs import Waiting
+from skyspool.present import Watch, look
 from skyspool.say import hint, note
 from spool_layout.errors import SpoolError, UsageError
 from spool_layout.paths import is_digits, is_handle
 from spool_layout.records import Job
 from spool_layout.replay import State
+from spool_layout.states import Status
 from spool_layout.storage import Disk
 
 PATIENCE = 2.0
@@ -39,7 +42,7 @@ class Targets(NamedTuple):
 
     words: str | list[int | str]
     ids: list[int]
-    files: list[jobs.Waiting]
+    files: list[Waiting]
     idle: list[str]
 
 
@@ -61,7 +64,7 @@ def command(words: tuple[str, ...], everything: bool, all_users: bool, yes: bool
     if everything or all_users:
         targets = _all(watch.state, files, None if all_users else jobs.me())
     else:
-        targets = _named(cluster, disk, watch.state, files, named) if named else _latest(watch.state)
+        targets = _named(cluster, disk, watch, files, named) if named else _latest(watch.state)
     if _agreed(cluster, targets, named, yes):
         _carry_out(cluster, disk, watch, targets, asynchronous)
 
@@ -69,8 +72,8 @@ def command(words: tuple[str, ...], everything: bool, all_users: bool, yes: bool
 # ---- what is meant
 
 
-def _all(state: State, files: list[jobs.Waiting], uid: int | None) -> Targets:
-    ids = [job.id for job in state.jobs.values() if uid in (None, job.uid)]
+def _all(state: State, files: list[Waiting], uid: int | None) -> Targets:
+    ids = [job.id for job in state.jobs.values() if uid in (None, job.uid) and job.stop is None]
     mine = [file for file in files if uid in (None, file.uid)]
     return Targets("all-users" if uid is None else "all", ids, mine, [])
 
@@ -80,31 +83,35 @@ def _latest(state: State) -> Targets:
     return Targets([job.id], [job.id], [], []) if job else Targets([], [], [], [])
 
 
-def _named(cluster: Cluster, disk: Disk, state: State, files: list[jobs.Waiting], words: Iterable[str]) -> Targets:
+def _named(cluster: Cluster, disk: Disk, watch: Watch, files: list[Waiting], words: Iterable[str]) -> Targets:
+    """What each word means; an ID that is unknown is no error, a word that is no job's name is one: see split()."""
     targets = Targets([], [], [], [])
     for word in dict.fromkeys(words):
-        job = _live(state, word)
-        file = next((f for f in files if word in (f.handle, f.file)), None)
-        if job is not None:
-            targets.ids.append(job.id)
-        elif file is not None:
-            targets.files.append(file)
-        elif (ended := jobs.in_state(state, word) or jobs.in_past(cluster.spool, disk, word)) is not None:
-            targets.idle.append(f"job {ended.id} is over ({ended.status})")
+        try:
+            item = _live(watch.state, files, word) or jobs.meant(cluster, disk, watch, word)
+        except jobs.NoSuchJob as error:
+            if not is_digits(word):
+                raise
+            targets.idle.append(error.message)
+            continue
+        if isinstance(item, Waiting):
+            targets.files.append(item)
+        elif item.live and item.stop is None:
+            targets.ids.append(item.id)
         else:
-            targets.idle.append(jobs.missing(cluster, state, word).message)
+            targets.idle.append(f"job {item.id} is {'being stopped already' if item.live else f'over ({item.status})'}")
     return targets._replace(words=list(targets.ids))
 
 
-def _live(state: State, word: str) -> Job | None:
-    """The live job that a word means. Ambiguous where several have the name."""
+def _live(state: State, files: list[Waiting], word: str) -> Job | Waiting | None:
+    """The live job or waiting file that has a name. Ambiguous where several have it."""
     if is_digits(word) or is_handle(word):
-        job = jobs.in_state(state, word)
-        return job if job is not None and job.live else None
-    found = [job for job in state.jobs.values() if job.name == word]
+        return None
+    found: list[Job | Waiting] = [job for job in state.jobs.values() if job.name == word]
+    found += [file for file in files if word in (file.name, file.handle)]
     if len(found) > 1:
-        ids = " ".join(str(job.id) for job in found)
-        raise Ambiguous(f"{len(found)} live jobs are called {word!r}: {ids}", f"skyspool cancel {ids}")
+        told = " ".join(str(item.id) if isinstance(item, Job) else shlex.quote(item.handle) for item in found)
+        raise Ambiguous(f"{len(found)} live jobs are called {word!r}: {told}", f"skyspool cancel {told}")
     return found[0] if found else None
 
 
@@ -114,7 +121,9 @@ def _agreed(cluster: Cluster, targets: Targets, named: tuple[str, ...], yes: boo
         return True
     if not sys.stdin.isatty():
         if isinstance(targets.words, str):
-            raise UsageError("cancelling all jobs from a script needs -y", f"skyspool cancel {cluster.name} --all -y")
+            option = "--all-users" if targets.words == "all-users" else "--all"
+            hint = f"skyspool cancel {cluster.word} {option} -y"
+            raise UsageError("cancelling all jobs from a script needs -y", hint)
         return True
     what = ", ".join([*map(str, targets.ids), *(file.handle for file in targets.files)])
     return click.confirm(f"Cancelling jobs ({what}) on cluster {cluster.name}. Proceed?", default=True, err=True)
@@ -124,23 +133,32 @@ def _agreed(cluster: Cluster, targets: Targets, named: tuple[str, ...], yes: boo
 
 
 def _carry_out(cluster: Cluster, disk: Disk, watch: Watch, targets: Targets, asynchronous: bool) -> None:
-    for told in targets.idle:
-        note(f"note: {told}; nothing to cancel")
+    for why in targets.idle:
+        note(f"note: {why}; nothing to cancel")
     taken, missed = _withdraw(cluster, disk, targets.files)
     words = targets.words if isinstance(targets.words, str) else [*targets.words, *missed]
     done: list[int] = []
     if targets.ids or missed:
         submission.ask(cluster.spool, disk, request(words))
         done = [] if asynchronous else _await(watch, targets.ids, missed)
-    if done:
-        click.echo(f"Cancelled job ID(s): {', '.join(map(str, done))}")
-    for handle in taken:
-        click.echo(f"Cancelled before it was accepted: {handle}")
+    told = _tell_done(watch.state, done, taken)
     open_ones = [str(ident) for ident in targets.ids if ident not in done]
     if open_ones or (missed and not done):
-        _tell_open(cluster, disk, open_ones or missed)
-    elif not done and not taken:
+        _tell_open(cluster, disk, open_ones or missed, asynchronous)
+    elif not told:
         click.echo("No jobs cancelled.")
+
+
+def _tell_done(state: State, done: list[int], taken: list[str]) -> bool:
+    """What was cancelled; whether anything was."""
+    late = [ident for ident in done if _ended_otherwise(state, ident)]
+    for ident in late:
+        note(f"note: job {ident} was over before it could be cancelled")
+    if stopped := [ident for ident in done if ident not in late]:
+        click.echo(f"Cancelled job ID(s): {', '.join(map(str, stopped))}")
+    for handle in taken:
+        click.echo(f"Cancelled before it was accepted: {handle}")
+    return bool(stopped or taken)
 
 
 def request(words: str | list[int | str]) -> bytes:
@@ -150,7 +168,7 @@ def request(words: str | list[int | str]) -> bytes:
     return yaml.safe_dump({"cancel": words}, default_flow_style=None, allow_unicode=True).encode() + b"...\n"
 
 
-def _withdraw(cluster: Cluster, disk: Disk, files: list[jobs.Waiting]) -> tuple[list[str], list[str]]:
+def _withdraw(cluster: Cluster, disk: Disk, files: list[Waiting]) -> tuple[list[str], list[str]]:
     """Take files out of pending/: (handles that are gone, handles that a head was faster to take)."""
     taken: list[str] = []
     missed: list[str] = []
@@ -181,13 +199,20 @@ def _is_stopped(state: State, ident: int) -> bool:
     return job is None or not job.live or job.stop is not None
 
 
-def _tell_open(cluster: Cluster, disk: Disk, ids: list[str]) -> None:
-    """What was asked for and not seen to happen."""
-    from skyspool import heads
+def _ended_otherwise(state: State, ident: int) -> bool:
+    """Whether a job ended by itself while it was to be cancelled."""
+    job = state.find(ident)
+    return job is not None and not job.live and job.status is not Status.CANCELLED
 
+
+def _tell_open(cluster: Cluster, disk: Disk, ids: list[str], asynchronous: bool) -> None:
+    """What was asked for and not seen to happen."""
     click.echo(f"Cancellation requested: {', '.join(ids)}")
-    if heads.is_served(heads.heads(cluster, disk)):
+    now = heads.server_now(cluster.spool, disk)
+    found = heads.heads(cluster, disk, now)
+    if not heads.is_served(found):
+        silence = heads.silence(cluster, found, look(cluster, disk).written, now)
+        note(f"note: {silence}; the request waits in {cluster.spool.requests} until one runs")
+    elif not asynchronous:
         note("note: the head has not carried it out yet")
-    else:
-        note(f"note: no head is alive on {cluster.name}; the request waits in {cluster.spool.requests} until one runs")
-    hint(f"skyspool queue {cluster.name}")
+        hint(f"skyspool queue {cluster.word}")

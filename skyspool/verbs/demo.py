@@ -35,13 +35,14 @@ class WentWrong(SpoolError):
 
 
 @click.command("demo")
-def command() -> None:
+@click.option("--pace", type=float, default=1.0, metavar="SECONDS", help="How long an epoch of training takes.  [1]")
+def command(pace: float) -> None:
     """Play the queue's story with four simulated H100s; takes half a minute, leaves nothing behind."""
     place = tempfile.mkdtemp(prefix="skyspool-demo-")
     kept = {name: os.environ.pop(name, None) for name in CLEAN}
     before = os.getcwd()
     os.environ["XDG_CONFIG_HOME"] = os.path.join(place, "config")
-    stage = Stage(place)
+    stage = Stage(place, pace)
     try:
         os.chdir(place)
         stage.play()
@@ -56,10 +57,12 @@ def command() -> None:
 class Stage:
     """A spool in a temporary directory, with its daemons."""
 
-    def __init__(self, place: str) -> None:
-        self.place, self.disk = place, Disk()
+    def __init__(self, place: str, pace: float) -> None:
+        self.place, self.pace, self.disk = place, pace, Disk()
         self.started, self.drawn, self.shown = time.monotonic(), 0, ""
         self.running: list[subprocess.Popen[bytes]] = []
+        self.told: list[str] = []
+        self.printed: list[str] = []
         self.cluster: Cluster | None = None
 
     # ---- before and after
@@ -73,7 +76,7 @@ class Stage:
         self.cluster = cluster = open_spool(root)
         remember(story.CLUSTER, root, default=True)
         with open(os.path.join(self.place, "dnn.yaml"), "w", encoding="utf-8") as file:
-            file.write(story.TASK)
+            file.write(story.task(self.pace))
         started = [self._daemon("head"), self._daemon("node", "--name", story.NODE, "--gpus", story.GPUS)]
         daemons.await_all(cluster, self.disk, started)
         return cluster
@@ -133,7 +136,7 @@ class Stage:
 
     def play(self) -> None:
         """Everything, from the empty stage to the last job's end. WentWrong where it is not as told."""
-        click.echo(f"A cluster with 4 simulated H100s, in {self.place} (removed at the end).\n")
+        click.echo(f"A cluster with 4 simulated H100s, in {self.place}\n(removed at the end).\n")
         cluster = self.build()
         for line in story.COMMANDS:
             self.type(line)
@@ -147,7 +150,7 @@ class Stage:
         self.draw(cluster, watch.state)
         if wrong := story.objections(watch.state):
             raise WentWrong("it went otherwise than told: " + "; ".join(wrong) + "\n" + self._last_words())
-        click.echo("\nAs the text says. Now with your own GPUs:")
+        click.echo("As the text says. Now with your own GPUs:")
         click.echo("  skyspool up && skyspool exec -- nvidia-smi")
 
     def type(self, line: str) -> None:
@@ -165,23 +168,25 @@ class Stage:
     # ---- drawing
 
     def draw(self, cluster: Cluster, state: State) -> None:
-        """The queue, when it has changed; on a terminal in place of the last one."""
+        """The queue, when it has changed; on a terminal in place of the last one, with the story so far below it."""
         marks = ", ".join(f"{job.id} {listing.status(job)}" for job in state.known())
         terminal = sys.stdout.isatty()
         if marks == self.shown and not terminal:
             return
-        seconds = time.monotonic() - self.started
         if self.drawn and terminal:
             click.echo(f"\x1b[{self.drawn}A\x1b[J", nl=False)
-        told = [beat.what for beat in story.beats(state) if beat.happened][-1:]
+        happened = [beat.what for beat in story.beats(state) if beat.happened]
+        self.told += [what for what in happened if what not in self.told]
         table = self._table(cluster, state)
-        click.echo(f"[{seconds:4.1f} s] $ skyspool queue {story.CLUSTER}")
-        tables.show(table)
+        click.echo(f"[{time.monotonic() - self.started:4.1f} s] $ skyspool queue {story.CLUSTER}")
+        tables.show(table, listing.narrowing())
         sys.stdout.flush()
-        for line in told:
+        new = self.told if terminal else [what for what in self.told if what not in self.printed]
+        for line in new:
             click.echo(f"  {line}")
         click.echo()
-        self.shown, self.drawn = marks, 3 + len(table.rows) + len(told)
+        self.printed = list(self.told)
+        self.shown, self.drawn = marks, 3 + len(table.rows) + len(new)
 
     def _table(self, cluster: Cluster, state: State) -> tables.Table:
         shown = listing.select(state, [], None, live_only=False)

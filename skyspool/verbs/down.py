@@ -23,7 +23,7 @@ def command(directory: str | None, jobs: bool) -> int:
     """End the head and the node on this host. Running jobs are left alone, unless --jobs is given."""
     cluster, disk = named(directory) if directory else default(), Disk()
     found = daemons.running(cluster, disk)
-    nodes = {daemon.what for daemon in found if daemon.kind == "node"}
+    nodes = {status.node for status, _ in daemons.node_statuses(cluster, disk) if status.host == daemons.host()}
     if jobs:
         end_jobs(cluster, disk, nodes)
     left = daemons.stop(found)
@@ -42,14 +42,20 @@ def on_nodes(watch: Watch, nodes: set[str]) -> list[int]:
 
 
 def end_jobs(cluster: Cluster, disk: Disk, nodes: set[str]) -> None:
-    """Cancel what runs on these nodes, and wait until it is gone."""
-    from skyspool import submission
+    """Cancel what runs on these nodes, and wait until it is gone. SpoolError where nobody could carry that out."""
+    from skyspool import heads, submission
     from skyspool.verbs.cancel import request
 
     watch = Watch(cluster, disk)
     ids = on_nodes(watch, nodes)
     if not ids:
         return
+    if not heads.is_served(heads.heads(cluster, disk)):
+        which = ", ".join(map(str, ids))
+        raise SpoolError(
+            f"jobs {which} run here, and no head is alive to cancel them; nothing was stopped",
+            "skyspool up && skyspool down --jobs",
+        )
     submission.ask(cluster.spool, disk, request(list(ids)))
     click.echo(f"Cancelling jobs {', '.join(map(str, ids))} …", err=True)
     end = time.monotonic() + PATIENCE
@@ -57,7 +63,7 @@ def end_jobs(cluster: Cluster, disk: Disk, nodes: set[str]) -> None:
         if time.monotonic() > end:
             raise SpoolError(
                 f"jobs {', '.join(map(str, left))} have not ended; nothing was stopped",
-                f"skyspool status {cluster.name}",
+                f"skyspool status {cluster.word}",
             )
         time.sleep(POLL)
 

@@ -1,4 +1,4 @@
-"""exec: submit a task file or a command."""
+"""exec: submit a task file or a command; what `launch` prepares (setup, file_mounts) is skipped."""
 
 from __future__ import annotations
 
@@ -12,5 +12,9 @@ from skyspool.submitting import Entrypoint, options, submit
 @click.command("exec", cls=Entrypoint)
 @options
 def command(**values: Any) -> int:
-    """Submit a task file or a command."""
-    return submit(values, keep_setup=False)
+    """Submit a task file or a command; its setup is skipped.
+
+    Without -d its output is shown until it ends, and the exit code says how: 0 succeeded, 100 failed, 103 cancelled.
+    Options of your own COMMAND go behind `--`.
+    """
+    return submit(values, leave_out=("setup", "file_mounts"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 
 import click
 
@@ -11,7 +12,7 @@ PRIVATE = ("tmp", "pending", "requests", "claims")  # hold task files, with thei
 
 @click.command("init")
 @click.argument("directory", metavar="DIR")
-@click.option("--name", help="What to call the spool; the directory's own name where none is given.")
+@click.option("--name", metavar="NAME", help="What to call the spool; the directory's own name where none is given.")
 def command(directory: str, name: str | None) -> None:
     """Make a spool in DIR, and add it to your configuration."""
     from skyspool.clusters import configuration, open_spool
@@ -20,28 +21,33 @@ def command(directory: str, name: str | None) -> None:
     fresh = not os.path.exists(os.path.join(root, "spool.yaml"))
     name = make(root, name) if fresh else keep(root, name)
     make_directories(root)
-    cluster = open_spool(root)
+    open_spool(root)
     enter(name, root)
-    told = "made" if fresh else "was already there; nothing in it was changed:"
-    click.echo(f"Spool {name} {told} {cluster.spool.root}")
+    click.echo(f"Spool {name} made: {root}" if fresh else f"Spool {name} was there, nothing in it was changed: {root}")
     if configuration().default == name:
         click.echo(f"It is your default cluster ({name}).", err=True)
     if fresh:
         click.echo(
-            f"hint: spoold head {root}      # on one host\n  and: spoold node {root}      # on each host with GPUs",
+            f"hint: spoold head {shlex.quote(root)}      # on one host\n"
+            f" and: spoold node {shlex.quote(root)}      # on each host with GPUs",
             err=True,
         )
 
 
 def make(root: str, name: str | None) -> str:
-    """Put spool.yaml there; the spool's name."""
+    """Put spool.yaml there; the spool's name: the directory's where none is given. UsageError where that is none."""
     from skyspool.clusters import good_name
     from spool_layout import settings
+    from spool_layout.errors import UsageError
     from spool_layout.paths import Spool, is_cluster_name
     from spool_layout.storage import Disk
 
-    base = os.path.basename(root)
-    chosen = good_name(name) if name is not None else base if is_cluster_name(base) else "spool"
+    if name is None and not is_cluster_name(os.path.basename(root)):
+        raise UsageError(
+            f"{os.path.basename(root)!r} is no name for a spool: give it one",
+            f"skyspool init {shlex.quote(root)} --name NAME",
+        )
+    chosen = good_name(os.path.basename(root) if name is None else name)
     must_be_free(chosen, root)
     make_directories(root)
     text = settings.first_text(chosen, settings.is_network(root))
@@ -77,7 +83,7 @@ def must_be_free(name: str, root: str) -> None:
 
     place = configuration().clusters.get(name)
     if place is not None and os.path.realpath(place) != os.path.realpath(root):
-        raise UsageError(f"{name!r} is already the name of {place}", f"skyspool init {root} --name OTHER")
+        raise UsageError(f"{name!r} is already the name of {place}", f"skyspool init {shlex.quote(root)} --name OTHER")
 
 
 def enter(name: str, root: str) -> None:

@@ -1,4 +1,4 @@
-"""launch: submit a task file or a command."""
+"""launch: submit a task file or a command, with its setup. It never makes machines."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from skyspool.submitting import Entrypoint, options, submit
 
 @click.command("launch", cls=Entrypoint)
 @options
-def command(**values: Any) -> int:
-    """Submit a task file or a command."""
-    return submit(values, keep_setup=True)
+@click.option("--no-setup", is_flag=True, help="Skip the setup commands.")
+def command(no_setup: bool, **values: Any) -> int:
+    """Submit a task file or a command; its setup runs first, on each of its nodes.
+
+    Without -d its output is shown until it ends, and the exit code says how: 0 succeeded, 100 failed, 103 cancelled.
+    Options of your own COMMAND go behind `--`. No machine is ever made: CLUSTER must exist.
+    """
+    return submit(values, leave_out=("setup",) if no_setup else ())

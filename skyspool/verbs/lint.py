@@ -8,28 +8,34 @@ import click
 @click.command("lint")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--env", multiple=True, metavar="KEY[=VALUE]", help="A value that the file leaves open.")
-@click.option("--env-file", help="File of KEY=VALUE lines.")
-@click.option("--dropped", is_flag=True, help="Check it as a file that is dropped by hand: workdir must be absolute.")
+@click.option("--env-file", metavar="FILE", help="File of KEY=VALUE lines.")
+@click.option("--dropped", is_flag=True, help="Check it as a file that is dropped by hand.")
 def command(files: tuple[str, ...], env: tuple[str, ...], env_file: str | None, dropped: bool) -> int:
     """Check task FILEs. Exit code 0: all are tasks; 1: some are not."""
     from skyspool import variables
-    from skyspool.say import note
-    from skyspool.task import placed
-    from spool_layout.taskfile import InvalidTask, parse_task
 
     values = variables.gather(env, env_file, (), None).all()
-    bad = False
-    for path in files:
-        try:
-            with open(path, "rb") as file:
-                spec = parse_task(file.read(), overrides=values, require_absolute_workdir=dropped)
-        except OSError as error:
-            click.echo(f"{path}: {error.strerror}")
-            bad = True
-        except InvalidTask as error:
-            for problem in error.problems:
-                click.echo(placed(path, problem))
-            bad = True
-        else:
-            note(f"{path}: is a task" + (f"; ignored: {', '.join(spec.ignored)}" if spec.ignored else ""))
-    return 1 if bad else 0
+    good = [check(path, values, dropped) for path in files]
+    return 0 if all(good) else 1
+
+
+def check(path: str, values: dict[str, str], dropped: bool) -> bool:
+    """Whether a file is a task; tells on stdout what is wrong with it."""
+    from skyspool.say import note
+    from skyspool.task import placed
+    from spool_layout.taskfile import InvalidTask, Problem, parse_task
+
+    try:
+        with open(path, "rb") as file:
+            spec = parse_task(file.read(), overrides=values, require_absolute_workdir=dropped)
+        if dropped and not spec.run and not spec.setup:
+            raise InvalidTask([Problem("has neither run nor setup commands: there is nothing to do")])
+    except OSError as error:
+        click.echo(f"{path}: {error.strerror}")
+        return False
+    except InvalidTask as error:
+        for problem in error.problems:
+            click.echo(placed(path, problem))
+        return False
+    note(f"{path}: is a task" + (f"; ignored: {', '.join(spec.ignored)}" if spec.ignored else ""))
+    return True

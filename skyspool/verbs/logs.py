@@ -7,26 +7,31 @@ from __future__ import annotations
 
 import os
 import shutil
+from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 import click
 
 from skyspool import jobs
 from skyspool.clusters import Cluster, split
-from skyspool.present import Watch
+from skyspool.jobs import Waiting
+from skyspool.listing import printable
+from skyspool.present import Watch, tell_age
 from skyspool.say import note
 from spool_layout.errors import UsageError
 from spool_layout.records import Job
-from spool_layout.states import EXIT_CODES
+from spool_layout.states import EXIT_CODES, Status
 from spool_layout.storage import Disk
 
-LINES = 1000  # of a followed job's log, where --tail says nothing
 COPIES = "~/sky_logs"  # where SkyPilot's own --sync-down puts them
 
 
 @click.command("logs")
 @click.argument("words", nargs=-1, metavar="[CLUSTER] [ID|NAME|HANDLE]...")
 @click.option("--follow/--no-follow", default=True, help="Go on until the job is over.  [default: follow]")
-@click.option("--tail", type=click.IntRange(min=0), help="Begin with the last N lines of each rank; 0: with the first.")
+@click.option(
+    "--tail", metavar="N", type=click.IntRange(min=0), help="Begin with each rank's last N lines; 0: with the first."
+)
 @click.option("--status", is_flag=True, help="Tell the job's state only.")
 @click.option("-s", "--sync-down", is_flag=True, help=f"Copy the logs to {COPIES}.")
 @click.option("--raw", is_flag=True, help="Pass on every byte, also to a terminal.")
@@ -35,33 +40,85 @@ def command(words: tuple[str, ...], follow: bool, tail: int | None, status: bool
     cluster, named = split(words)
     if status and sync_down:
         raise UsageError("--status and --sync-down exclude each other")
-    if len(named) > 1 and not sync_down:
-        raise UsageError("several jobs can only be had with --sync-down")
     disk = Disk()
     watch = Watch(cluster, disk)
-    found = [jobs.find(cluster, disk, watch.state, word) for word in named] or [jobs.latest(cluster, watch.state)]
     if sync_down:
-        return copy(cluster, found)
-    if status:
-        return tell_status(found[0])
-    return stream(cluster, disk, watch, found[0], follow, tail, raw)
+        return copy(cluster, several(cluster, disk, watch, named))
+    found = meant(cluster, disk, watch, named)
+    if isinstance(found, Waiting):
+        return show_waiting(cluster, disk, watch, found, Wish(status, follow, tail, raw))
+    return show(cluster, disk, watch, found, Wish(status, follow, tail, raw))
 
 
-def tell_status(job: Job) -> int:
-    """`Job N: STATUS`; the code says the same."""
-    click.echo(f"Job {job.id}: {job.status}")
-    return EXIT_CODES[job.status]
+class Wish(NamedTuple):
+    """What of one job is to be shown, and how."""
+
+    status: bool
+    follow: bool
+    tail: int | None
+    raw: bool
 
 
-def stream(cluster: Cluster, disk: Disk, watch: Watch, job: Job, follow: bool, tail: int | None, raw: bool) -> int:
-    """The job's output, to its end or as far as it is."""
+def meant(cluster: Cluster, disk: Disk, watch: Watch, named: tuple[str, ...]) -> Job | Waiting:
+    """The one job that is named, or the latest. UsageError for several; NoSuchJob."""
+    if not named:
+        return jobs.latest(cluster, watch.state)
+    found = jobs.meant(cluster, disk, watch, named[0])  # of several words the first may be a mistyped cluster
+    if len(named) > 1:
+        words = " ".join(named)
+        raise UsageError("several jobs can only be had with --sync-down", f"skyspool logs {cluster.word} {words} -s")
+    return found
+
+
+def show(cluster: Cluster, disk: Disk, watch: Watch, job: Job, wish: Wish) -> int:
+    """A job's state, its output to its end, or its output as far as it is; the code says how the job stands."""
+    if wish.follow and not wish.status:
+        from skyspool import following
+
+        return following.follow(cluster, disk, watch, job, wish.tail, wish.raw)
+    if job.live:
+        tell_age(cluster, disk, watch.present)
+    if wish.status:
+        click.echo(f"Job {job.id}: {job.status}")
+        return EXIT_CODES[job.status]
     from skyspool import streaming
 
-    if not follow:
-        return streaming.show(cluster, disk, watch.state, job, tail or 0, raw)
-    if tail is None and job.attempt:
-        note(f"note: at most the last {LINES} lines of each rank are shown; --tail 0 shows all")
-    return streaming.follow(cluster, disk, watch, job, LINES if tail is None else tail, raw)
+    return streaming.show(cluster, disk, watch.state, job, wish.tail or 0, wish.raw)
+
+
+def show_waiting(cluster: Cluster, disk: Disk, watch: Watch, file: Waiting, wish: Wish) -> int:
+    """The same of a file that no head has accepted yet: it has printed nothing, and can be waited for."""
+    handle = printable(file.handle)
+    tell_age(cluster, disk, watch.present)
+    if wish.status:
+        click.echo(f"Job {handle}: {Status.PENDING}")
+        return EXIT_CODES[Status.PENDING]
+    note(f"note: {handle} waits in {cluster.spool.pending}: no head has accepted it yet")
+    if not wish.follow:
+        return 0
+    from skyspool.accepting import follow_dropped
+    from skyspool.submission import Dropped
+
+    return follow_dropped(cluster, disk, Dropped(file.file, file.changed, file.inode), wish.tail, wish.raw)
+
+
+# ---- copies
+
+
+def several(cluster: Cluster, disk: Disk, watch: Watch, named: tuple[str, ...]) -> list[Job]:
+    """The jobs that the words mean; `*`, `?` and `[…]` stand for IDs and names that fit. NoSuchJob."""
+    if not named:
+        return [jobs.latest(cluster, watch.state)]
+    found: dict[int, Job] = {}
+    for word in named:
+        if any(sign in word for sign in "*?["):
+            fitting = [j for j in watch.state.known() if fnmatchcase(str(j.id), word) or fnmatchcase(j.name, word)]
+        else:
+            fitting = [jobs.find(cluster, disk, watch.state, word)]
+        if not fitting:
+            raise jobs.missing(cluster, watch.state, word)
+        found.update({job.id: job for job in fitting})
+    return list(found.values())
 
 
 def copy(cluster: Cluster, found: list[Job]) -> int:

@@ -7,7 +7,7 @@ import time
 
 import click
 
-from skyspool.clusters import Cluster, chosen
+from skyspool.clusters import Cluster, ask_each
 
 
 @click.command("queue")
@@ -17,15 +17,15 @@ from skyspool.clusters import Cluster, chosen
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="How to print.")
 def command(clusters: tuple[str, ...], skip_finished: bool, all_users: bool, output: str) -> None:
     """Show the jobs of the CLUSTERs; of all that are configured where none is named."""
-    views = [_View(cluster, skip_finished, all_users) for cluster in chosen(clusters)]
+    views = ask_each(clusters, lambda cluster: _View(cluster, skip_finished, all_users))
     if output == "json":
         import json
 
         click.echo(json.dumps({view.cluster.name: view.records() for view in views}, indent=2))
-    else:
-        for position, view in enumerate(views):
-            click.echo("\n" * bool(position), nl=False)
-            view.show()
+        return
+    for position, view in enumerate(views):
+        click.echo("\n" * bool(position), nl=False)
+        view.show()
 
 
 class _View:
@@ -38,15 +38,15 @@ class _View:
 
         disk = Disk()
         listed = jobs.pending_files(cluster.spool, disk)  # before the state: see jobs.unaccepted
-        self.present = look(cluster, disk)
-        self.state, self.cluster, self.all_users = self.present.state, cluster, all_users
+        present = look(cluster, disk)
+        self.state, self.cluster, self.all_users, self.live_only = present.state, cluster, all_users, live_only
         self.now = time.time()
         self.uid = None if all_users else jobs.me()
-        new = [] if live_only else jobs.unaccepted(cluster.spool, listed, self.state)
+        new = jobs.unaccepted(cluster.spool, listed, self.state)
         self.uncounted = max(0, len(new) - jobs.LOOKED_AT)
         files = jobs.waiting(cluster.spool, disk, sorted(new, key=lambda e: e.name)[: jobs.LOOKED_AT])
         self.shown = listing.select(self.state, files, self.uid, live_only)
-        tell_age(cluster, disk, self.present)
+        tell_age(cluster, disk, present)
 
     def records(self) -> list[dict[str, object]]:
         """For -o json."""
@@ -63,8 +63,16 @@ class _View:
         spool = self.cluster.spool
         table = listing.table(spool, self.state, self.shown, self.now, os.path.expanduser("~"))
         tables.show(table, listing.narrowing())
+        for line in self._below():
+            click.echo(line)
+
+    def _below(self) -> list[str]:
+        from skyspool import listing
+
+        spool, lines = self.cluster.spool, []
         if self.uncounted:
-            click.echo(f"and {self.uncounted} more files in {spool.pending} that no head has accepted yet")
+            lines.append(f"and {self.uncounted} more files in {spool.pending} that no head has accepted yet")
+        if (older := self.state.finished - len(self.state.ended)) > 0 and not self.live_only:
+            lines.append(f"and {older} jobs of all users that ended before these; their files: {spool.done}")
         user = None if self.uid is None else listing.user_name(self.uid)
-        for refused in listing.lately_rejected(self.state, user, self.now):
-            click.echo(listing.rejection(spool, refused, self.now))
+        return lines + [listing.rejection(r, self.now) for r in listing.lately_rejected(self.state, user, self.now)]

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import Any
 
 import click
 
-from skyspool import heads, room
+from skyspool import daemons, heads, room
 from skyspool.ages import ago, iso
-from skyspool.clusters import Cluster, chosen
+from skyspool.clusters import Cluster, ask_each
 from skyspool.listing import number
 from skyspool.present import look
+from skyspool.say import hint
 from skyspool.tables import Table, show
 from spool_layout.paths import parse_attempt_key
 from spool_layout.records import GpuSlot, Job, Node
 from spool_layout.replay import State
 from spool_layout.storage import Disk
 
+NODES_NARROWING = tuple((lambda t, h=heading: t.without(h)) for heading in ("ADDRESS", "SINCE", "MEMORY"))
 ROLES = {"leading": "alive, leads", "standby": "alive, stands by", "once": "run by cron"}
 
 
@@ -29,7 +32,7 @@ ROLES = {"leading": "alive, leads", "standby": "alive, stands by", "once": "run 
 @click.option("-v", "--verbose", is_flag=True, hidden=True)
 def command(clusters: tuple[str, ...], output: str, **_: bool) -> None:
     """Show how the CLUSTERs are; all that are configured where none is named."""
-    views = [_View(cluster) for cluster in chosen(clusters)]
+    views = ask_each(clusters, _View)
     if output == "json":
         import json
 
@@ -51,16 +54,24 @@ class _View:
         self.server_now = heads.server_now(cluster.spool, disk)
         self.heads = heads.heads(cluster, disk, self.server_now)
         self.room = room.measure(cluster.spool, disk)
+        self.notes = {status.node: status.notes for status, _ in daemons.node_statuses(cluster, disk)}
 
     # ---- for people
 
     def show(self) -> None:
         """Print everything."""
         click.echo(f"Cluster {self.cluster.name}: {self.cluster.spool.root}")
-        for line in (*self._head_lines(), self._job_line(), room_line(self.room)):
+        for line in (*self._head_lines(), self._job_line(), *room_lines(self.room)):
             click.echo(line)
+        if not self.state.nodes:
+            click.echo("Nodes: none is known yet")
+            hint(f"spoold node {shlex.quote(self.cluster.spool.root)}      # on each host that is to run jobs")
+            return
         click.echo()
-        show(node_table(self.state, self.now), (lambda t: t.without("ADDRESS"), lambda t: t.without("SINCE")))
+        show(node_table(self.state, self.now), NODES_NARROWING)
+        for name, told in self.notes.items():
+            for line in told:
+                click.echo(f" {name}: {line}")
         if any(node.gpus for node in self.state.nodes.values()):
             click.echo()
             show(gpu_table(self.state), (lambda t: t.without("UUID"),))
@@ -68,15 +79,16 @@ class _View:
     def _head_lines(self) -> list[str]:
         leading = [head for head in self.heads if head.alive and head.status.role != "standby"]
         standby = [head for head in self.heads if head.alive and head.status.role == "standby"]
-        lines = [f"Head: {_head_words(head, self.now)}" for head in leading] or [self._headless()]
+        lines = [f"Head: {_head_words(head, self.now)}" for head in leading] or self._headless()
         return lines + [f"Head: {_head_words(head, self.now)}" for head in standby]
 
-    def _headless(self) -> str:
-        since = heads.gone_since(self.heads, self.present.written)
-        told = f"the last sign of one was {ago(since, self.server_now)}" if since else "none has run yet"
+    def _headless(self) -> list[str]:
+        told = heads.last_sign(self.heads, self.present.written, self.server_now)
         leader = self.present.state.leader
-        where = f", on {leader.host} (pid {leader.pid})" if leader.host else ""
-        return f"Head: none is alive; {told}{where}"
+        then = (
+            [f"      it led on {leader.host} (pid {leader.pid}); what follows is as it was then"] if leader.host else []
+        )
+        return [f"Head: none is alive; {told}", *then]
 
     def _job_line(self) -> str:
         counts: dict[str, int] = {}
@@ -95,7 +107,7 @@ class _View:
             "head_alive": heads.is_served(self.heads),
             "heads": [_head_data(head) for head in self.heads],
             "news_at": iso(self.present.written),
-            "nodes": [node_data(self.state, node) for node in self.state.nodes.values()],
+            "nodes": [node_data(self.state, node, self.notes.get(node.name, [])) for node in self.state.nodes.values()],
             "jobs": {"live": len(self.state.jobs), "ended": self.state.finished},
             "room": self.room._asdict(),
         }
@@ -122,12 +134,13 @@ def _head_data(head: heads.Head) -> dict[str, Any]:
     }
 
 
-def room_line(found: room.Room) -> str:
-    """One line about bytes."""
+def room_lines(found: room.Room) -> tuple[str, str]:
+    """What the spool takes, and what its file system has left."""
     least = "" if found.whole else "at least "
     return (
         f"Room: the spool takes {least}{room.amount(found.taken)} (logs: {room.amount(found.logs)}) in "
-        f"{found.files} files; {room.amount(found.free)} of {room.amount(found.total)} are free"
+        f"{found.files} file{'s' if found.files != 1 else ''}",
+        f"Free: {room.amount(found.free)} of {room.amount(found.total)}",
     )
 
 
@@ -150,7 +163,7 @@ def _node_row(node: Node, now: float) -> tuple[str, ...]:
         ago(node.since, now),
         _gpu_words(node.gpus),
         f"{number(cpus)} of {number(node.cpus_milli)} free",
-        f"{memory / 1024:.0f} of {node.memory_mb / 1024:.0f} GiB free",
+        f"{memory // 1024} of {node.memory_mb // 1024} GiB free",
         node.address or "-",
     )
 
@@ -193,8 +206,8 @@ def holder(state: State, key: str) -> Job | None:
     return job if job is not None and job.attempt == attempt else None
 
 
-def node_data(state: State, node: Node) -> dict[str, Any]:
-    """One node for -o json."""
+def node_data(state: State, node: Node, notes: list[str]) -> dict[str, Any]:
+    """One node for -o json. notes: what it says of itself, such as a GPU that it does not offer."""
     return {
         "name": node.name,
         "host": node.host,
@@ -208,6 +221,7 @@ def node_data(state: State, node: Node) -> dict[str, Any]:
             for key, s in node.shares.items()
         ],
         "gpus": [gpu_data(state, slot) for slot in node.gpus],
+        "notes": notes,
     }
 
 

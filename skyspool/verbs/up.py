@@ -8,6 +8,7 @@ import click
 
 from skyspool import daemons
 from skyspool.clusters import Cluster, configuration, default, lookup, open_spool
+from skyspool.say import hint, note
 from spool_layout.storage import Disk
 
 HOME_SPOOL = "~/skyspool"
@@ -17,16 +18,20 @@ HOME_NAME = "local"
 @click.command("up")
 @click.argument("directory", required=False, metavar="[DIR]")
 @click.option("--gpus", metavar="SPEC", help="What this machine has, in place of what is found: H100:8.")
-def command(directory: str | None, gpus: str | None) -> None:
+@click.option("--state", metavar="DIR", hidden=True, help="Where this host keeps what it remembers.")
+def command(directory: str | None, gpus: str | None, state: str | None) -> None:
     """Start a head and a node in the background; make a spool first if there is none."""
     cluster, disk = spool(directory), Disk()
     there = {daemon.kind: daemon for daemon in daemons.running(cluster, disk)}
-    options = {"head": (), "node": ("--gpus", gpus) if gpus else ()}
-    started = [daemons.start(cluster, kind, options[kind]) for kind in options if kind not in there]
+    both = ["--state", state] if state else []
+    options = {"head": both, "node": [*both, "--gpus", gpus] if gpus else both}
+    started = [daemons.start(cluster, kind, words) for kind, words in options.items() if kind not in there]
     daemons.await_all(cluster, disk, started)
     if gpus and "node" in there:
-        click.echo("note: the node was running already; --gpus had no effect", err=True)
-        click.echo("hint: skyspool down && skyspool up --gpus " + gpus, err=True)
+        note("note: the node was running already; --gpus had no effect")
+        hint(f"skyspool down && skyspool up --gpus {gpus}")
+    if not daemons.await_known(cluster, disk):
+        note("note: the head does not know this node yet: another one may just have died, and it waits for its lock")
     tell(cluster, disk, set(there))
 
 
@@ -35,6 +40,8 @@ def spool(directory: str | None) -> Cluster:
     from skyspool.verbs import init
 
     if directory is not None and (found := lookup(directory)):
+        if not found.configured and found.name not in configuration().clusters:
+            init.enter(found.name, found.spool.root)
         return found
     if directory is None and (os.environ.get("SKYSPOOL_DIR") or configuration().clusters):
         return default()
@@ -63,7 +70,7 @@ def tell(cluster: Cluster, disk: Disk, before: set[str]) -> None:
             f"{daemon.kind.capitalize()}: {told}, pid {daemon.pid}{', ' + what if what else ''}, "
             f"log {daemons.log_file(cluster, daemon.kind)}"
         )
-    click.echo("hint: skyspool exec -- hostname      # then: skyspool queue", err=True)
+    hint("skyspool exec -- hostname      # then: skyspool queue")
 
 
 def gpu_words(names: list[str]) -> str:

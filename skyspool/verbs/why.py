@@ -6,7 +6,16 @@ import time
 
 import click
 
+from skyspool import heads, jobs
 from skyspool.clusters import split
+from skyspool.jobs import Waiting
+from skyspool.listing import printable
+from skyspool.present import Watch, tell_age
+from skyspool.reasons import Reason, why
+from spool_layout.records import Job
+from spool_layout.replay import State
+from spool_layout.states import Status
+from spool_layout.storage import Disk
 
 
 @click.command("why")
@@ -14,29 +23,21 @@ from skyspool.clusters import split
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
 def command(words: tuple[str, ...], output: str) -> None:
     """Tell what a pending job waits for; where none is named, each of mine."""
-    from skyspool import heads, jobs
-    from skyspool.present import look
-    from skyspool.reasons import Reason, why
-    from spool_layout.states import Status
-    from spool_layout.storage import Disk
-
     cluster, named = split(words)
     disk = Disk()
-    listed = jobs.pending_files(cluster.spool, disk)
-    state, now = look(cluster, disk).state, time.time()
+    meant: list[Job | Waiting]
+    if named:
+        watch = Watch(cluster, disk)
+        meant = [jobs.meant(cluster, disk, watch, word) for word in named]
+    else:
+        listed = jobs.pending_files(cluster.spool, disk)
+        watch = Watch(cluster, disk)
+        files = jobs.waiting(cluster.spool, disk, jobs.unaccepted(cluster.spool, listed, watch.state))
+        meant = [job for job in watch.state.jobs.values() if job.status is Status.PENDING and job.uid == jobs.me()]
+        meant += [file for file in files if file.uid == jobs.me()]
+    tell_age(cluster, disk, watch.present)
     served = heads.is_served(heads.heads(cluster, disk))
-    waiting = {entry.name for entry in jobs.unaccepted(cluster.spool, listed, state)}
-    found: list[tuple[int | None, Reason]] = []
-    for word in named:
-        if f"{word}.yaml" in waiting:
-            told = "the head has not looked at it yet" if served else "no head is alive to accept it"
-            found.append((None, Reason("dropped", f"{word} waits in pending/: {told}")))
-            continue
-        job = jobs.find(cluster, disk, state, word)
-        found.append((job.id, why(state, job, now, served)))
-    if not named:
-        mine = [job for job in state.jobs.values() if job.uid == jobs.me() and job.status is Status.PENDING]
-        found = [(job.id, why(state, job, now, served)) for job in mine]
+    found = [_reason(watch.state, item, served) for item in meant]
     if output == "json":
         import json
 
@@ -46,3 +47,11 @@ def command(words: tuple[str, ...], output: str) -> None:
         click.echo(reason.text)
     if not found:
         click.echo("none of your jobs waits", err=True)
+
+
+def _reason(state: State, item: Job | Waiting, served: bool) -> tuple[int | None, Reason]:
+    """(ID, why it is where it is)."""
+    if isinstance(item, Waiting):
+        told = "the head has not accepted it yet" if served else "no head is alive to accept it"
+        return None, Reason("dropped", f"{printable(item.handle)} waits in pending/: {told}")
+    return item.id, why(state, item, time.time(), served)

@@ -10,12 +10,13 @@ scene.pending("job4", "H100:4")
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from spool_layout import leadership, records, settings
-from spool_layout.paths import Spool, job_file
+from spool_layout import leadership, settings
+from spool_layout.paths import Spool, job_file, label
 from spool_layout.records import (
     WHOLE,
     Accepted,
@@ -27,7 +28,9 @@ from spool_layout.records import (
     Gpu,
     HeadStatus,
     Leader,
+    Lost,
     NodeChanged,
+    NodeStatus,
     Rejected,
     Started,
     Stopping,
@@ -37,6 +40,7 @@ from spool_layout.records import (
 from spool_layout.replay import State
 from spool_layout.states import Status
 from spool_layout.storage import Disk
+from spool_layout.taskfile import parse_task
 
 USER = "user"
 
@@ -77,7 +81,9 @@ class Scene:
         for event in events:
             self.state.apply(event)
 
-    def node(self, name: str, gpus: str = "", cpus: float = 8, memory_gb: int = 64, state: str = "up") -> None:
+    def node(
+        self, name: str, gpus: str = "", cpus: float = 8, memory_gb: int = 64, state: str = "up", left: bool = False
+    ) -> None:
         """A node, as the head learnt of it. gpus: `H100:4`, or "" for none."""
         kind, _, count = gpus.partition(":")
         there = [Gpu(f"GPU-{name}-{i}", i, kind) for i in range(int(count or 1))] if kind else []
@@ -91,8 +97,16 @@ class Scene:
                 cpus_milli=round(cpus * WHOLE),
                 memory_mb=memory_gb * 1024,
                 state=state,
+                left=left,
             )
         )
+
+    def says(self, name: str, **words: Any) -> None:
+        """What a node's runner writes of itself."""
+        if not os.path.isdir(self.spool.node(name)):
+            self.disk.make_dir(self.spool.node(name))
+        told = NodeStatus(format=1, node=name, host=name, incarnation=1, beat=1, interval=1.0, **words)
+        self.disk.publish(self.spool.status(name), encode(told))
 
     def pending(
         self,
@@ -128,14 +142,14 @@ class Scene:
         self.made[ident] = Job(ident, task, 0, [])
         return ident
 
-    def start(self, ident: int, ago: float = 540, pids: tuple[int, ...] = ()) -> int:
-        """Grant slots to a job, GPU by GPU, and let it run (or set up)."""
+    def start(self, ident: int, ago: float = 540, pids: tuple[int, ...] = (), go: bool = True) -> int:
+        """Grant slots to a job, GPU by GPU, and let it run (or set up). go: its processes are known at once."""
         job = self.made[ident]
         wanted = job.task.demands[0]
         allocations = self._allocate(job.task.num_nodes, wanted)
         self.write(Started(id=ident, attempt=job.attempt + 1, allocations=allocations, at=self.now - ago))
         self.made[ident] = job._replace(attempt=job.attempt + 1, allocations=allocations)
-        if not job.task.setup:
+        if go and not job.task.setup:
             self.go(ident, ago, pids)
         return ident
 
@@ -204,6 +218,23 @@ class Scene:
         )
         return ident
 
+    def lost(self, ident: int, again: bool = False) -> int:
+        """Its node was lost: the job is FAILED (or waits again), its slots stay held."""
+        job = self.made[ident]
+        nodes = tuple(dict.fromkeys(allocation.node for allocation in job.allocations))
+        self.write(
+            Lost(
+                id=ident,
+                attempt=job.attempt,
+                nodes=nodes,
+                again=again,
+                reason=f"lost contact with node {nodes[0]}",
+                day="2026-11-23",
+                at=self.now,
+            )
+        )
+        return ident
+
     def rejected(self, drop: str, reason: str, ago: float = 60, user: str = USER) -> None:
         """A dropped file that was no task."""
         self.write(Rejected(drop=drop, file=drop, uid=os.getuid(), user=user, reason=reason, at=self.now - ago))
@@ -233,6 +264,32 @@ class Scene:
         self.disk.publish(self.spool.generation(*version), encode(ledger))
         self.disk.publish(self.spool.ledger, encode(ledger))
 
+    def accepted(self, file: str) -> int:
+        """Accept a file of pending/, as a head would; its ID."""
+        path = self.spool.dropped(file)
+        seen = self.disk.inspect(path, 1 << 20)
+        spec = parse_task(seen.data, require_absolute_workdir=True)
+        ident, name = self.state.next_id, spec.name or label(file)
+        task = Task(num_nodes=spec.num_nodes, demands=spec.demands, setup=bool(spec.setup))
+        self.write(
+            Accepted(
+                id=ident,
+                name=name,
+                file=job_file(ident, name),
+                drop=file,
+                uid=seen.uid,
+                user=USER,
+                inode=seen.inode,
+                digest="",
+                task=task,
+                submitted=seen.changed,
+                at=time.time(),
+            )
+        )
+        self.disk.move(path, self.spool.dropped(job_file(ident, name)))
+        self.made[ident] = Job(ident, task, 0, [])
+        return ident
+
     def dropped(self, name: str, text: str = "run: hostname\n...\n") -> Path:
         """A file in pending/ that no head has seen."""
         path = Path(self.spool.dropped(name))
@@ -242,6 +299,54 @@ class Scene:
     def files(self, folder: str) -> list[str]:
         """The names in a directory of the spool, sorted."""
         return sorted(entry.name for entry in self.disk.list(os.path.join(self.spool.root, folder)))
+
+
+class Head:
+    """A head of a scene, in a thread: accepts what is dropped, and plays each job as it is told to.
+
+    with Head(scene, prints="hello\\n", ends=Status.FAILED, codes=(3,)):
+        sky("exec", "--", "hostname")
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        prints: str | None = None,
+        ends: Status | None = None,
+        codes: tuple[int, ...] = (),
+        refuses: str = "",
+    ) -> None:
+        self.scene, self.prints, self.ends, self.codes, self.refuses = scene, prints, ends, codes, refuses
+        self.over, self.seen = threading.Event(), set(scene.files("pending"))
+        self.thread = threading.Thread(target=self._lead)
+
+    def __enter__(self) -> Head:
+        self.scene.head()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+    def _lead(self) -> None:
+        while not self.over.wait(0.005):
+            for file in self.scene.files("pending"):
+                if file not in self.seen and file not in self.scene.state.waiting:
+                    self.seen.add(file)
+                    self._take(file)
+
+    def _take(self, file: str) -> None:
+        if self.refuses:
+            self.scene.rejected(file, self.refuses, ago=0)
+            os.unlink(self.scene.spool.dropped(file))
+            return
+        ident = self.scene.accepted(file)
+        if self.prints is not None or self.ends is not None:
+            self.scene.start(ident, ago=0)
+            self.scene.log(ident, "run.log", self.prints or "")
+        if self.ends is not None:
+            self.scene.ended(ident, self.ends, self.codes, ago=0)
 
 
 def reference(root: Path) -> Scene:
@@ -257,4 +362,4 @@ def reference(root: Path) -> Scene:
     return scene
 
 
-__all__ = ["Scene", "demand", "records", "reference"]
+__all__ = ["Head", "Scene", "demand", "reference"]

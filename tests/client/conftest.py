@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import jsonschema
 import pytest
 
+import skyspool
 from skyspool.__main__ import main
 from tests.client.builders import Scene, reference
 
@@ -24,6 +28,21 @@ class Ran(NamedTuple):
 
 
 Run = Callable[..., Ran]
+
+
+def fits(found: object, verb: str) -> None:
+    """Fail unless what `VERB -o json` gave is what the schema says, and the schema names every key of it."""
+    schema = json.loads((Path(skyspool.__file__).parent / "output.schema.json").read_text())
+    jsonschema.Draft202012Validator({**schema, "$ref": f"#/$defs/{verb}"}).validate(found)
+
+
+def unprivileged() -> list[str]:
+    """What to put before a command so that modes count for it, also where the tests run as root."""
+    if os.getuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("root without setpriv: modes mean nothing")
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from spool_layout.records import Phase
 from spool_layout.states import Status
-from tests.client.builders import Scene
+from tests.client.builders import Head, Scene
 from tests.client.conftest import Run
+from tests.client.pseudo import on_terminal
 
 
 def one(scene: Scene, gpus: str = "", **options: bool) -> int:
@@ -114,6 +118,7 @@ def test_following_ends_by_itself(scene: Scene, sky: Run) -> None:
 
     thread = threading.Thread(target=head)
     thread.start()
+    scene.head()
     ran = sky("logs", "1")
     thread.join()
     assert (ran.code, ran.out) == (100, "hello\n")
@@ -144,12 +149,221 @@ def test_a_job_that_the_ledger_forgot(scene: Scene, sky: Run) -> None:
 def test_sync_down(scene: Scene, sky: Run, home: Path) -> None:
     job = one(scene)
     scene.log(job, "run.log", "hello\n")
-    ran = sky("logs", "mycluster", "1", "-s") if False else sky("logs", "1", "-s")
+    ran = sky("logs", "1", "-s")
     place = home / "sky_logs" / "mycluster" / "1-train"
     assert ran.out == f"Job 1 logs: {place}\n"
     assert (place / "run.log").read_text() == "hello\n"
 
 
-def test_several_jobs_only_with_sync_down(scene: Scene, sky: Run) -> None:
-    assert sky("logs", "1", "2").code == 2
+def test_several_jobs_only_with_sync_down(scene: Scene, sky: Run, home: Path) -> None:
+    scene.node("n1")
+    for name in ("train", "train", "eval"):
+        scene.log(scene.started(name), "run.log", name)
+    scene.pending("waits")
+    ran = sky("logs", "1", "2")
+    assert (ran.code, ran.err) == (
+        2,
+        f"error: several jobs can only be had with --sync-down\nhint: skyspool logs {scene.spool.root} 1 2 -s\n",
+    )
+    ran = sky("logs", "1", "3", "4", "-s")
+    assert (ran.code, len(ran.out.splitlines())) == (0, 2)
+    assert "note: job 4 has no logs (yet)" in ran.err
+    assert sorted(path.name for path in (home / "sky_logs/mycluster").iterdir()) == ["1-train", "3-eval"]
     assert sky("logs", "1", "--status", "-s").code == 2
+
+
+def test_sync_down_takes_patterns_of_ids_and_names(scene: Scene, sky: Run) -> None:
+    scene.node("n1")
+    for name in ("train", "train", "eval"):
+        scene.log(scene.started(name), "run.log", name)
+    for words, count in ((["*"], 3), (["[12]"], 2), (["tr*", "1"], 2), (["eval"], 1)):
+        assert len(sky("logs", *words, "-s").out.splitlines()) == count
+    assert sky("logs", "x*", "-s").code == 102
+
+
+def test_a_word_that_is_no_cluster_and_no_job(scene: Scene, sky: Run) -> None:
+    scene.pending("train")
+    ran = sky("logs", "mycluste", "1")
+    assert ran.code == 102
+    assert "no job on mycluster has the handle or name 'mycluste', and no cluster is called so" in ran.err
+    assert "did you mean 'train'" in sky("logs", "trian").err
+
+
+def test_the_cluster_may_be_named(scene: Scene, sky: Run) -> None:
+    scene.pending("train")
+    assert sky("logs", scene.spool.root, "1", "--status").out == "Job 1: PENDING\n"
+    assert sky("logs", scene.spool.root, "--status").out == "Job 1: PENDING\n"
+
+
+def test_what_no_head_has_accepted_yet(scene: Scene, sky: Run) -> None:
+    scene.dropped("train@00000000000000.yaml")
+    for word in ("train@00000000000000", "train"):
+        ran = sky("logs", word, "--status")
+        assert (ran.code, ran.out) == (101, "Job train@00000000000000: PENDING\n")
+    ran = sky("logs", "train", "--no-follow")
+    assert (ran.code, ran.out) == (0, "")
+    assert f"train@00000000000000 waits in {scene.spool.pending}: no head has accepted it yet" in ran.err
+    scene.node("n1")
+    head = Head(scene, prints="hello\n", ends=Status.FAILED, codes=(1,))
+    head.seen.clear()
+    with head:
+        ran = sky("logs", "train@00000000000000")
+    assert (ran.code, ran.out) == (100, "hello\n")
+
+
+def test_a_file_that_a_head_has_just_claimed_is_found_a_moment_later(scene: Scene, sky: Run) -> None:
+    path = scene.dropped("train@00000000000000.yaml")
+    text = path.read_text()
+    path.unlink()
+
+    def head() -> None:
+        time.sleep(0.2)
+        path.write_text(text)
+        scene.accepted(path.name)
+
+    thread = threading.Thread(target=head)
+    thread.start()
+    ran = sky("logs", "train@00000000000000", "--status")
+    thread.join()
+    assert ran.out == "Job 1: PENDING\n"
+
+
+def test_without_a_head_it_says_once_that_the_end_will_not_be_told(
+    scene: Scene, sky: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skyspool.following.SILENCE_PAUSE", 0.05)
+    job = one(scene)
+    thread = threading.Thread(target=lambda: (time.sleep(1.2), scene.ended(job)))
+    thread.start()
+    ran = sky("logs")
+    thread.join()
+    assert ran.err.count("no head is alive on mycluster: the last sign of one was a few secs ago (") == 1
+    one(scene)
+    assert "no head is alive" in sky("logs", "--no-follow").err
+    assert "no head is alive" not in sky("logs", "1").err  # it is over: nothing is missing
+
+
+def test_only_where_lines_are_left_out_is_that_told(scene: Scene, sky: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skyspool.following.LINES", 3)
+    job = one(scene)
+    scene.log(job, "run.log", "a\nb\nc\n")
+    scene.ended(job)
+    ran = sky("logs")
+    assert (ran.out, "only the last" in ran.err) == ("a\nb\nc\n", False)
+    scene.log(job, "run.log", "d\n")
+    ran = sky("logs")
+    assert ran.out == "b\nc\nd\n"
+    assert "note: only the last 3 lines of each rank are shown; --tail 0 shows all\n" in ran.err
+    assert sky("logs", "--tail", "0").out == "a\nb\nc\nd\n"
+    assert sky("logs", "--tail", "1").out == "d\n"
+
+
+def test_ranks_are_shown_when_their_processes_are_known(scene: Scene, sky: Run) -> None:
+    scene.node("n1", "H100:4")
+    scene.node("n2", "H100:4")
+    job = scene.start(scene.pending("gang", "H100:4", nodes=2), go=False)
+    scene.log(job, "0-n1.log", "one\n")
+
+    def head() -> None:
+        time.sleep(0.3)
+        scene.go(job, pids=(11, 12))
+        time.sleep(0.5)
+        scene.ended(job)
+
+    thread = threading.Thread(target=head)
+    thread.start()
+    ran = sky("logs")
+    thread.join()
+    assert ran.out == "(head, rank=0, pid=11) one\n"
+
+
+def test_setup_is_shown_with_its_process_where_that_is_told(scene: Scene, sky: Run) -> None:
+    job = one(scene, setup=True)
+    scene.says("n1", attempts={"1.1": Phase("setup", "setup", pid=55)})
+    scene.log(job, "setup.log", "installing\n")
+
+    def head() -> None:
+        time.sleep(0.5)
+        scene.go(job)
+        scene.log(job, "run.log", "running\n")
+        time.sleep(0.5)
+        scene.ended(job)
+
+    thread = threading.Thread(target=head)
+    thread.start()
+    ran = sky("logs")
+    thread.join()
+    assert ran.out == "(setup pid=55) installing\nrunning\n"
+
+
+def test_a_job_that_starts_again_is_followed_again(scene: Scene, sky: Run) -> None:
+    job = one(scene)
+    scene.log(job, "run.log", "first\n")
+
+    def head() -> None:
+        time.sleep(0.5)
+        scene.lost(job, again=True)
+        scene.node("n2")
+        scene.start(job)
+        scene.log(job, "run.log", "second\n")
+        time.sleep(0.7)
+        scene.ended(job)
+
+    thread = threading.Thread(target=head)
+    thread.start()
+    ran = sky("logs")
+    thread.join()
+    assert (ran.code, ran.out) == (0, "first\nsecond\n")
+
+
+def test_what_comes_in_ticks_is_shown_in_ticks(scene: Scene) -> None:
+    job = one(scene)
+    started = subprocess.Popen(
+        [sys.executable, "-m", "skyspool", "logs"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+    )
+    assert started.stdout is not None
+    for tick in range(3):
+        scene.log(job, "run.log", f"{tick}\r")
+        began = time.monotonic()
+        assert started.stdout.read(2) == f"{tick}\r".encode()
+        assert tick == 0 or time.monotonic() - began < 1
+    scene.ended(job)
+    assert started.wait(10) == 0
+    started.stdout.close()
+
+
+def test_the_reader_of_a_pipe_may_go_away(scene: Scene) -> None:
+    job = one(scene)
+    scene.log(job, "run.log", "x" * 1_000_000)
+    scene.ended(job)
+    for verb in ("logs", "queue", "status"):
+        done = subprocess.run(
+            ["bash", "-c", f"{sys.executable} -m skyspool {verb} | true; exit ${{PIPESTATUS[0]}}"],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode in (0, 141)
+        assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
+
+
+def test_a_follow_ends_when_its_reader_is_gone_though_the_job_prints_nothing(scene: Scene) -> None:
+    one(scene)
+    started = subprocess.Popen(
+        [sys.executable, "-m", "skyspool", "logs"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert started.stdout is not None and started.stderr is not None
+    while b"Job started" not in started.stderr.readline():
+        pass
+    started.stdout.close()
+    assert started.wait(10) == 141
+    assert b"Traceback" not in started.stderr.read()
+    started.stderr.close()
+
+
+def test_on_a_terminal_only_harmless_sequences_pass_and_raw_passes_all(scene: Scene, tmp_path: Path) -> None:
+    job = one(scene)
+    scene.log(job, "run.log", b"\x1b]0;title\x07\x1b[31mred\x1b[0m 1%\r2%\n")
+    scene.ended(job)
+    assert b"\x1b[31mred\x1b[0m 1%\r2%\r\n" in on_terminal("logs").out
+    assert b"title" not in on_terminal("logs").out
+    assert b"\x1b]0;title\x07" in on_terminal("logs", "--raw").out

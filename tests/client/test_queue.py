@@ -1,10 +1,19 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+
+from skyspool.listing import user_name
 from spool_layout.states import Status
+from spool_layout.storage import Disk
 from tests.client.builders import Scene
-from tests.client.conftest import Run
+from tests.client.conftest import Run, fits, unprivileged
 
 TABLE = """\
 Job queue of current user on cluster mycluster
@@ -17,7 +26,8 @@ Job queue of current user on cluster mycluster
 """
 
 
-def test_the_reference_table(story: Scene, sky: Run) -> None:
+def test_the_reference_table(story: Scene, sky: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skyspool.verbs.queue.time", SimpleNamespace(time=lambda: story.now))  # DURATION ticks
     story.head()
     ran = sky("queue")
     assert ran.out == TABLE.format(root=story.spool.root)
@@ -26,7 +36,7 @@ def test_the_reference_table(story: Scene, sky: Run) -> None:
 
 def test_a_dead_head_is_told_on_stderr(story: Scene, sky: Run) -> None:
     ran = sky("queue")
-    assert "note: no head is alive on mycluster since" in ran.err
+    assert "note: no head is alive on mycluster: the last sign of one was a few secs ago (" in ran.err
     assert "job5" in ran.out
 
 
@@ -41,14 +51,107 @@ def test_skip_finished_and_users(scene: Scene, sky: Run) -> None:
 def test_what_no_head_has_accepted_yet(scene: Scene, sky: Run) -> None:
     scene.dropped("train@00000000000000.yaml")
     scene.dropped(".hidden.yaml")
-    row = sky("queue").out.splitlines()[2].split()
-    assert (row[0], row[1], row[-2]) == ("-", "train", "PENDING")
+    scene.spool.dropped("directory.yaml")
+    os.mkdir(scene.spool.dropped("directory.yaml"))
+    for words in (("queue",), ("queue", "-s")):
+        [row] = [line.split() for line in sky(*words).out.splitlines()[2:]]
+        assert (row[0], row[1], row[-2]) == ("-", "train", "PENDING")
+    [record] = json.loads(sky("queue", "-o", "json").out)["mycluster"]
+    assert (record["job_id"], record["handle"], record["status"]) == (None, "train@00000000000000", "PENDING")
+
+
+def test_of_very_many_such_files_it_tells_the_number(scene: Scene, sky: Run) -> None:
+    for number in range(203):
+        scene.dropped(f"{number:03}.yaml")
+    lines = sky("queue").out.splitlines()
+    assert len(lines) == 2 + 200 + 1
+    assert lines[-1] == f"and 3 more files in {scene.spool.pending} that no head has accepted yet"
+
+
+def test_a_reason_of_several_lines_is_told_in_one(scene: Scene, sky: Run) -> None:
+    scene.rejected("bad.yaml", "line 1: this\nline 2: \x1b[31mthat", user=user_name(os.getuid()))
+    assert sky("queue").out.splitlines()[2] == "rejected 1 min ago: bad.yaml: line 1: this; line 2: ?[31mthat"
+
+
+def test_jobs_that_ended_before_the_ledgers_memory_are_counted(scene: Scene, sky: Run) -> None:
+    for _ in range(3):
+        scene.ended(scene.pending("old"), Status.CANCELLED)
+    scene.forget(1)
+    scene.forget(2)
+    lines = sky("queue").out.splitlines()
+    assert [line.split()[0] for line in lines[2:3]] == ["3"]
+    assert lines[3:] == [f"and 2 jobs of all users that ended before these; their files: {scene.spool.done}"]
+    assert len(sky("queue", "-s").out.splitlines()) == 2
+
+
+def test_finished_jobs_in_done_cost_nothing(scene: Scene, sky: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.ended(scene.pending("old"), Status.CANCELLED)
+    scene.forget(1)
+    scene.pending("waits")
+    touched: list[str] = []
+    for call in ("list", "read", "inspect", "stat"):
+        real = getattr(Disk, call)
+        monkeypatch.setattr(
+            Disk, call, lambda self, path, *more, real=real: touched.append(path) or real(self, path, *more)
+        )
+    assert "waits" in sky("queue").out
+    assert len(touched) < 20
+    assert [path for path in touched if path.startswith((scene.spool.done, scene.spool.logs))] == []
+
+
+def test_several_clusters(scene: Scene, sky: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SKYSPOOL_DIR")
+    (tmp_path / "b").mkdir()
+    other = Scene(tmp_path / "b", "other")
+    scene.pending("first")
+    other.pending("second")
+    for place in (scene, other):
+        assert sky("use", place.spool.root).code == 0
+    heading = "Job queue of current user on cluster"
+    out = sky("queue").out
+    assert [line for line in out.splitlines() if line.startswith(heading)] == [
+        f"{heading} mycluster",
+        f"{heading} other",
+    ]
+    assert list(json.loads(sky("queue", "-o", "json").out)) == ["mycluster", "other"]
+    assert "second" in sky("queue", "other").out and "first" not in sky("queue", "other").out
+    os.rename(other.spool.settings, f"{other.spool.settings}.away")
+    ran = sky("queue")
+    assert (ran.code, ran.out.count(heading)) == (0, 1)
+    assert f"warning: other is left out: {other.spool.root} holds no spool.yaml" in ran.err
+    assert sky("queue", "other").code == 69
+
+
+def test_of_two_spools_with_one_name_neither_hides_the_other(scene: Scene, sky: Run, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    other = Scene(tmp_path / "b", "mycluster")
+    found = json.loads(sky("queue", scene.spool.root, other.spool.root, scene.spool.root, "-o", "json").out)
+    assert list(found) == ["mycluster", other.spool.root]
+
+
+def test_without_permission_to_write(story: Scene) -> None:
+    folders = [story.spool.root, *(path for path in story.spool.directories if os.path.isdir(path))]
+    for folder in folders:
+        os.chmod(folder, 0o555)
+    try:
+        done = subprocess.run(
+            [*unprivileged(), sys.executable, "-m", "skyspool", "queue"], capture_output=True, text=True, timeout=30
+        )
+        touched = subprocess.run([*unprivileged(), "touch", f"{story.spool.tmp}/x"], capture_output=True, text=True)
+    finally:
+        for folder in folders:
+            os.chmod(folder, 0o755)
+    assert "Permission denied" in touched.stderr  # else the test would tell nothing
+    assert "job5" in done.stdout, done.stderr
+
+
+def test_every_record_fits_the_schema(story: Scene, sky: Run) -> None:
+    story.dropped("new.yaml")
+    fits(json.loads(sky("queue", "-o", "json").out), "queue")
 
 
 def test_rejected_files_end_the_listing(scene: Scene, sky: Run) -> None:
-    from skyspool.listing import user_name
-
-    me = user_name(__import__("os").getuid())
+    me = user_name(os.getuid())
     scene.rejected("bad.yaml", "line 3: no such field 'acelerators'", user=me)
     scene.rejected("old.yaml", "long ago", ago=2 * 86400, user=me)
     scene.rejected("other.yaml", "not mine", user="eve")

@@ -6,14 +6,14 @@ import pytest
 
 from spool_layout.states import Status
 from tests.client.builders import Scene
-from tests.client.conftest import Run
+from tests.client.conftest import Run, fits
 
 
 def test_the_reference_texts_job4(story: Scene, sky: Run) -> None:
     story.head()
     assert sky("why", "4").out == (
-        "job 4 waits for 4 H100 on one node: n1 has 0 free; 2 are held by job 5 (RUNNING since 10 mins ago), "
-        "1 is held by job 2 (RUNNING since 9 mins ago), 1 is held by job 3 (RUNNING since 9 mins ago)\n"
+        "job 4 waits for 4 H100 on one node: n1 has 0 free; job 5 holds 2 (RUNNING for 10 mins), "
+        "job 2 holds 1 (RUNNING for 9 mins), job 3 holds 1 (RUNNING for 9 mins)\n"
     )
 
 
@@ -22,7 +22,7 @@ def test_with_two_free(story: Scene, sky: Run) -> None:
     story.ended(2)
     story.ended(3)
     assert sky("why").out == (
-        "job 4 waits for 4 H100 on one node: n1 has 2 free; 2 are held by job 5 (RUNNING since 10 mins ago)\n"
+        "job 4 waits for 4 H100 on one node: n1 has 2 free; job 5 holds 2 (RUNNING for 10 mins)\n"
     )
 
 
@@ -54,10 +54,10 @@ def test_cpus_fractions_and_down_nodes(scene: Scene, sky: Run) -> None:
     scene.pending("other", "H100:0.5")
     scene.pending("cpu", cpus=1)
     assert sky("why", "2").out == (
-        "job 2 waits for 0.5 H100 on one node: n1 has 0.4 free; 0.6 is held by job 1 (RUNNING since 1 min ago)\n"
+        "job 2 waits for 0.5 H100 on one node: n1 has 0.4 free; job 1 holds 0.6 (RUNNING for 1 min)\n"
     )
     assert sky("why", "cpu").out == (
-        "job 3 waits for 1 CPUs on one node: n1 has 0 CPUs free; 2 CPUs are held by job 1 (RUNNING since 1 min ago)\n"
+        "job 3 waits for 1 CPUs on one node: n1 has 0 CPUs free; job 1 holds 2 CPUs (RUNNING for 1 min)\n"
     )
 
 
@@ -72,7 +72,7 @@ def test_jobs_that_wait_for_nothing(scene: Scene, sky: Run) -> None:
     scene.started("run", ago=60)
     scene.ended(scene.started("over"), Status.FAILED, reason="node n2 was lost", ago=120)
     scene.stopping(scene.started("stop"))
-    assert sky("why", "1").out == "job 1 waits for nothing: it is RUNNING on n1 since 1 min ago\n"
+    assert sky("why", "1").out == "job 1 waits for nothing: it has been RUNNING on n1 for 1 min\n"
     assert sky("why", "2").out == ("job 2 waits for nothing: it ended 2 mins ago (FAILED: node n2 was lost)\n")
     assert sky("why", "3").out == ("job 3 waits for its processes on n1 to be gone, then it is CANCELLED (cancelled)\n")
 
@@ -82,6 +82,64 @@ def test_what_no_head_accepted_yet(scene: Scene, sky: Run) -> None:
     assert sky("why", "train@00000000000000").out == (
         "train@00000000000000 waits in pending/: no head is alive to accept it\n"
     )
+
+    assert sky("why").out == "train@00000000000000 waits in pending/: no head is alive to accept it\n"
+    scene.head()
+    assert sky("why", "train").out == "train@00000000000000 waits in pending/: the head has not accepted it yet\n"
+
+
+def test_memory(scene: Scene, sky: Run) -> None:
+    scene.head()
+    scene.node("n1", memory_gb=10)
+    scene.start(scene.pending("large", memory=8192), ago=60)
+    scene.pending("other", memory=4096)
+    assert sky("why", "2").out == (
+        "job 2 waits for 0.5 CPUs on one node with 4 GiB: n1 has 2 GiB of memory free; "
+        "job 1 holds 8 GiB of memory (RUNNING for 1 min)\n"
+    )
+
+
+def test_of_many_nodes_and_holders_the_nearest_and_largest_are_told(scene: Scene, sky: Run) -> None:
+    scene.head()
+    for number in range(1, 6):
+        scene.node(f"n{number}", "H100:8")
+    for _ in range(40):
+        scene.start(scene.pending("one", "H100:1"), ago=60)
+    scene.pending("gang", "H100:8", nodes=2)
+    told = sky("why", "41").out
+    assert told.startswith(
+        "job 41 waits for 8 H100 on each of 2 nodes: n1 has 0 free; job 1 holds 1 (RUNNING for 1 min), "
+    )
+    assert "4 more jobs hold 4; n2 has" in told
+    assert told.endswith("; and 2 more nodes\n")
+
+
+def test_slots_of_a_job_that_was_given_up(scene: Scene, sky: Run) -> None:
+    scene.head()
+    scene.node("n1", "H100:1")
+    scene.lost(scene.started("train", "H100:1"))
+    scene.pending("next", "H100:1")
+    assert sky("why", "2").out == (
+        "job 2 waits for 1 H100 on one node: n1 has 0 free; "
+        "job 1, which was given up there, holds 1 until the node tells that it is gone\n"
+    )
+
+
+def test_nothing_waits(scene: Scene, sky: Run) -> None:
+    scene.pending("theirs", uid=4242, user="eve")
+    ran = sky("why")
+    assert (ran.code, ran.out) == (0, "")
+    assert ran.err.endswith("none of your jobs waits\n")
+    assert "note: no head is alive on mycluster" in ran.err
+
+
+def test_an_unknown_job(scene: Scene, sky: Run) -> None:
+    assert sky("why", "7").code == 102
+
+
+def test_it_fits_the_schema(story: Scene, sky: Run) -> None:
+    story.dropped("new.yaml")
+    fits(json.loads(sky("why", "4", "1", "new", "-o", "json").out), "why")
 
 
 def test_as_data(story: Scene, sky: Run) -> None:

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from skyspool.__main__ import VERBS
+from tests.client.conftest import Run
+
+
+def test_every_verb_has_a_file_and_a_test_file() -> None:
+    here = Path(__file__).parent
+    verbs = {path.stem for path in (here.parents[1] / "skyspool/verbs").glob("*.py")} - {"__init__"}
+    assert verbs == set(VERBS)
+    tested = {path.stem.removeprefix("test_") for path in here.glob("test_*.py")}
+    assert {"up_down" if verb in ("up", "down") else verb for verb in verbs} <= tested
+
+
+@pytest.mark.parametrize("verb", [(), *((verb,) for verb in VERBS)])
+def test_help_fits_80_columns_and_tells_every_option(
+    sky: Run, monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    ran = sky(*verb, "--help")
+    assert (ran.code, ran.err) == (0, "")
+    assert sky(*verb, "-h").out == ran.out
+    assert max(map(len, ran.out.splitlines())) <= 80
+    assert "TEXT" not in ran.out  # each value has a name of its own
+    lines = [line for line in ran.out.splitlines() if line.startswith("  -")]
+    assert lines and all(len(line.split("  ")) > 2 or line.rstrip() == line for line in lines)
+
+
+def test_without_a_verb_it_shows_the_list(sky: Run) -> None:
+    ran = sky()
+    assert ran.code == 0
+    assert all(f"\n  {verb} " in ran.out for verb in VERBS)
+
+
+def test_the_version(sky: Run) -> None:
+    assert sky("--version").out.startswith("skyspool 0.")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["quue"], "error: there is no verb 'quue'; did you mean 'queue'?\nhint: skyspool --help\n"),
+        (["lint"], "error: missing argument 'FILE...'\nhint: skyspool lint --help\n"),
+        (
+            ["logs", "--tail", "x"],
+            "error: invalid value for '--tail': 'x' is not a valid integer range\nhint: skyspool logs --help\n",
+        ),
+        (["status", "--nope"], "error: no such option '--nope'\nhint: skyspool status --help\n"),
+        (
+            ["exec", "--gpu", "1", "--", "ls"],
+            "error: no such option '--gpu' (did you mean one of: '--cpus', '--gpus'?)\n"
+            "hint: skyspool exec --help      # options of your own command go behind `--`\n",
+        ),
+    ],
+)
+def test_a_command_line_that_cannot_be_read(sky: Run, words: list[str], told: str) -> None:
+    ran = sky(*words)
+    assert (ran.code, ran.out, ran.err) == (2, "", told)
+
+
+def test_an_error_of_the_system_is_told_in_one_line(sky: Run, home: Path) -> None:
+    os.mkdir(home / ".config")
+    (home / ".config/skyspool").write_text("")
+    ran = sky("queue")
+    assert ran.code == 1
+    assert ran.err.startswith(f"error: {home}/.config/skyspool/config.yaml: Not a directory")

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from skyspool import plain, submission
+from skyspool.submission import NotDurable, Refused, await_id, drop, mark, token
+from spool_layout.errors import SpoolError
+from spool_layout.paths import is_handle
+from spool_layout.storage import Disk
+from spool_layout.yamltext import read_mapping
+from tests.client.builders import Scene
+
+TEXT = b"run: hostname\n...\n"
+
+
+class Recorder(Disk):
+    """The real disk; notes what is made durable, and fails where it is told to."""
+
+    def __init__(self, fails: str = "") -> None:
+        self.calls: list[str] = []
+        self.fails = fails
+
+    def _note(self, call: str) -> None:
+        self.calls.append(call)
+        if call == self.fails:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), call)
+
+    def publish(self, path: str, data: bytes, mode: int = 0o644, durable: bool = True) -> None:
+        self._note(f"publish {os.path.basename(os.path.dirname(path))}{'' if durable else ' (not durable)'}")
+        super().publish(path, data, mode, durable)
+
+    def move(self, source: str, target: str, inode: int | None = None) -> bool:
+        self._note(f"move {os.path.basename(os.path.dirname(target))}")
+        return super().move(source, target, inode)
+
+    def sync(self, directory: str) -> None:
+        self._note(f"sync {os.path.basename(directory)}")
+        super().sync(directory)
+
+
+def test_a_drop_is_durable_file_and_name_before_it_returns(scene: Scene) -> None:
+    disk = Recorder()
+    dropped = drop(scene.spool, disk, "train", TEXT)
+    assert disk.calls == ["publish tmp", "move pending", "sync pending"]
+    path = Path(scene.spool.dropped(dropped.file))
+    assert (path.read_bytes(), path.stat().st_ino, scene.files("tmp")) == (TEXT, dropped.inode, [])
+
+
+@pytest.mark.parametrize("fails", ["publish tmp", "move pending"])
+def test_where_it_fails_before_the_move_nothing_was_submitted(scene: Scene, fails: str) -> None:
+    with pytest.raises(SpoolError, match=r"^nothing was submitted: .*Input/output error"):
+        drop(scene.spool, Recorder(fails), "train", TEXT)
+    assert scene.files("pending") == []
+
+
+def test_where_only_the_name_could_not_be_made_durable_it_was_submitted(scene: Scene) -> None:
+    with pytest.raises(NotDurable, match="was submitted, but could not be made durable") as raised:
+        drop(scene.spool, Recorder("sync pending"), "train", TEXT)
+    assert (raised.value.exit_code, len(scene.files("pending"))) == (3, 1)
+
+
+def test_where_the_spool_may_not_be_written_to(scene: Scene) -> None:
+    os.rmdir(scene.spool.tmp)
+    with pytest.raises(SpoolError, match=r"^nothing was submitted: .*No such file") as raised:
+        drop(scene.spool, Disk(), "train", TEXT)
+    assert raised.value.hint == f"ls -ld {scene.spool.tmp} {scene.spool.pending}"
+
+
+def test_names_sort_in_order_of_submission_and_none_comes_twice() -> None:
+    tokens = [token(1_700_000_000 + second / 1e6) for second in range(1000)]
+    assert tokens == sorted(tokens)
+    assert len({token(1_700_000_000) for _ in range(100)}) > 90
+    assert all(is_handle(f"x@{made}") for made in tokens)
+
+
+def test_an_id_is_found_in_what_was_appended_since(scene: Scene) -> None:
+    scene.pending("other", drop="other@00000000000000.yaml")
+    since = mark(scene.spool, scene.disk)
+    dropped = drop(scene.spool, scene.disk, "train", TEXT)
+    assert await_id(scene.spool, scene.disk, dropped.file, since, 0) is None
+    scene.accepted(dropped.file)
+    assert await_id(scene.spool, scene.disk, dropped.file, since, 0) == 2
+    assert await_id(scene.spool, scene.disk, "other@00000000000000.yaml", since, 0) is None  # it stands before the mark
+
+
+def test_a_rejection_is_found_too(scene: Scene) -> None:
+    since = mark(scene.spool, scene.disk)
+    dropped = drop(scene.spool, scene.disk, "train", TEXT)
+    scene.rejected(dropped.file, "no task")
+    with pytest.raises(Refused, match="the head refused it: no task"):
+        await_id(scene.spool, scene.disk, dropped.file, since, 0)
+
+
+def test_where_no_head_has_ever_run_there_is_no_mark(tmp_path: Path) -> None:
+    from skyspool.verbs import init
+
+    init.make(str(tmp_path / "spool"), "one")
+    from spool_layout.paths import Spool
+
+    assert mark(Spool(tmp_path / "spool"), Disk()) == (0, 0)
+    assert submission.await_id(Spool(tmp_path / "spool"), Disk(), "x.yaml", submission.Mark(0, 0), 0) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "simple"),
+    [
+        ("a: b\nc: 4s   # comment\n# more\n\nd: /a/b-c.d\n", True),
+        ("a:\n  b: /x\n  c: d e\nf: g\n", True),
+        ("a: ~/spool\n", True),
+        ("a: 'b'\n", False),
+        ("a: [b]\n", False),
+        ("a: b: c\n", False),
+        ("a: ~\n", False),
+        ("a:\n    b: c\n", False),
+        ("a: b\na: c\n", False),
+        ("a: &b c\n", False),
+        ("\ta: b\n", False),
+        ("a: |\n  b\n", False),
+        ("- a\n", False),
+        ("\xff", False),
+    ],
+)
+def test_the_reader_of_simple_yaml_is_never_wrong_it_only_gives_up(text: str, simple: bool) -> None:
+    found = plain.read(text.encode("latin-1"))
+    assert (found is not None) is simple
+    if found is not None:
+        real = read_mapping(text.encode())
+        assert {key: value if isinstance(value, dict) else str(value) for key, value in real.items()} == found

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 from skyspool.ages import ago, duration, iso, shorter
 from skyspool.jobs import Waiting
 from skyspool.tables import Table, cut
+from spool_layout.fit import demanded
 from spool_layout.paths import Spool, without_ending
 from spool_layout.records import WHOLE, Demand, Gpu, Job, Rejection
 from spool_layout.replay import State
 from spool_layout.states import Status
+from spool_layout.users import user_name
 
 HEADINGS = ("ID", "NAME", "USER", "SUBMITTED", "STARTED", "DURATION", "RESOURCES", "STATUS", "LOG")
-DEFAULT_CPUS = 500  # thousandths, of a job that names none; SkyPilot shows it as 1+
 DAY = 86400.0
 
 
@@ -47,18 +48,6 @@ def lately_rejected(state: State, uid_name: str | None, now: float) -> list[Reje
 
 
 # ---- words
-
-
-def number(milli: int) -> str:
-    """Thousandths as people write them: 500 -> 0.5."""
-    return f"{milli / WHOLE:g}"
-
-
-def demanded(demand: Demand) -> str:
-    """`H100:4`, or `CPU:1+` where no accelerator is asked for."""
-    if demand.milli:
-        return f"{demand.accelerator}:{number(demand.milli)}"
-    return f"CPU:{'1' if demand.cpus_milli == DEFAULT_CPUS else number(demand.cpus_milli)}+"
 
 
 def served(job: Job, gpus: dict[str, Gpu]) -> tuple[Demand, ...]:
@@ -142,16 +131,6 @@ def status(job: Job) -> str:
 def printable(text: str) -> str:
     """Somebody's text as one line: no control characters, lines joined."""
     return "".join(c if c.isprintable() else "?" for c in "; ".join(text.splitlines()))
-
-
-def user_name(uid: int) -> str:
-    """The name of a user, or the number where this host knows none."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def rejection(refused: Rejection, now: float) -> str:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from skyspool.ages import ago, lasted
-from skyspool.fit import asked, could_ever, existing, serves
-from skyspool.listing import number
+from spool_layout.fit import asked, could_ever, existing, number, serves
 from spool_layout.paths import parse_attempt_key
 from spool_layout.records import WHOLE, Demand, Job, Node
 from spool_layout.replay import State

@@ -209,8 +209,8 @@ def watch(cluster: Cluster, disk: Disk, dropped: Dropped, ident: int | None) -> 
 
 def check_fit(cluster: Cluster, disk: Disk, spec: TaskSpec) -> None:
     """SpoolError where the known nodes could never serve the task; a note where that cannot be told."""
-    from skyspool import fit
     from skyspool.present import look
+    from spool_layout import fit
     from spool_layout.errors import SpoolError
 
     try:

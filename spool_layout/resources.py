@@ -200,7 +200,7 @@ def _objection(name: str, count: float) -> tuple[str, str] | None:
 
 def _recovers(value: Any) -> bool:
     strategy = value.get("strategy") if isinstance(value, dict) else value
-    return value is not None and str(strategy).lower() != "none"
+    return value is not None and not (isinstance(strategy, str) and strategy.lower() == "none")
 
 
 def restartable(resources: dict[str, Any]) -> bool:

@@ -76,11 +76,10 @@ def either(*shapes: Shape) -> Shape:
     words = " or ".join([", ".join(shape.words for shape in shapes[:-1]), shapes[-1].words])
 
     def complaints(value: Any) -> list[Complaint]:
-        judged = [shape.complaints(value) for shape in shapes]
-        if not all(judged):
+        judged = {shape.words: shape.complaints(value) for shape in shapes}
+        if not all(judged.values()):
             return []
-        inner = [found for found in judged if all(path for path, _, _ in found)]
-        return inner[0] if inner else [((), f"must be {words}, not {told(value)}", "")]
+        return judged.get(told(value)) or [((), f"must be {words}, not {told(value)}", "")]
 
     return Shape(words, complaints)
 

@@ -68,11 +68,12 @@ class _View:
 
     def _below(self) -> list[str]:
         from skyspool import listing
+        from spool_layout.users import user_name
 
         spool, lines = self.cluster.spool, []
         if self.uncounted:
             lines.append(f"and {self.uncounted} more files in {spool.pending} that no head has accepted yet")
         if (older := self.state.finished - len(self.state.ended)) > 0 and not self.live_only:
             lines.append(f"and {older} jobs of all users that ended before these; their files: {spool.done}")
-        user = None if self.uid is None else listing.user_name(self.uid)
+        user = None if self.uid is None else user_name(self.uid)
         return lines + [listing.rejection(r, self.now) for r in listing.lately_rejected(self.state, user, self.now)]

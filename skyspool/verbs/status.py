@@ -11,10 +11,10 @@ import click
 from skyspool import daemons, heads, room
 from skyspool.ages import ago, iso
 from skyspool.clusters import Cluster, ask_each
-from skyspool.listing import number
 from skyspool.present import look
 from skyspool.say import hint
 from skyspool.tables import Table, show
+from spool_layout.fit import number
 from spool_layout.paths import parse_attempt_key
 from spool_layout.records import GpuSlot, Job, Node
 from spool_layout.replay import State

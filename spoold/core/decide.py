@@ -14,13 +14,12 @@ the next one needs:
 from __future__ import annotations
 
 from spool_layout import records
+from spool_layout.fit import asked, could_ever, existing
 from spool_layout.paths import job_file, label
 from spool_layout.records import AnyEvent, Gpu, Job, Node, NodeStatus
 from spool_layout.replay import State
 from spool_layout.states import Status
-from spoold.core.explain import impossible
 from spoold.core.model import Change, Look, NewFile, Policy, Report, Request, Silent
-from spoold.core.placement import could_ever
 from spoold.core.scheduler import schedule
 from spoold.core.transitions import gone_ranks, outcome
 
@@ -283,6 +282,12 @@ def judge_waiting(tick: Decision, job: Job, possible: bool) -> None:
         if job.unsatisfiable_since is not None:
             tick.add(records.Waiting(id=job.id, since=None, reason="", at=now))
     elif job.unsatisfiable_since is None:
-        tick.add(records.Waiting(id=job.id, since=now, reason=impossible(job, tick.state), at=now))
+        tick.add(records.Waiting(id=job.id, since=now, reason=impossible(tick, job), at=now))
     elif now - job.unsatisfiable_since >= tick.policy.unsatisfiable_after:
-        tick.add(ended(tick, job, Status.FAILED, impossible(job, tick.state)))
+        tick.add(ended(tick, job, Status.FAILED, impossible(tick, job)))
+
+
+def impossible(tick: Decision, job: Job) -> str:
+    """Why no known node could ever serve a job."""
+    there = existing(tick.state.nodes.values()) or "no node"
+    return f"asks for {asked(job.task.demands, job.task.num_nodes)}, and there is: {there}"

@@ -81,21 +81,3 @@ def place(demands: Sequence[Demand], num_nodes: int, rooms: Iterable[Room]) -> l
             chosen = sorted(fitting[:num_nodes], key=lambda pair: pair[0].order)
             return [room.take(demand, shares) for room, shares in chosen]
     return None
-
-
-def could_ever(demands: Sequence[Demand], num_nodes: int, nodes: Iterable[Node]) -> bool:
-    """Whether the known nodes, all of them idle and heard, could serve it."""
-    rooms = [Room(idle(node)) for node in nodes]
-    return any(sum(room.pick(demand) is not None for room in rooms) >= num_nodes for demand in demands)
-
-
-def idle(node: Node) -> Node:
-    """The same node with nothing on it."""
-    from spool_layout.records import GpuSlot
-
-    return Node(
-        name=node.name,
-        gpus=[GpuSlot(slot.gpu) for slot in node.gpus if slot.present],
-        cpus_milli=node.cpus_milli,
-        memory_mb=node.memory_mb,
-    )

@@ -14,6 +14,7 @@ import os
 import re
 from typing import NamedTuple
 
+from spool_layout.errors import Deposed
 from spool_layout.leadership import Epoch
 from spool_layout.storage import Disk
 
@@ -75,10 +76,17 @@ class Claims:
         """Move a file in. False: there was none at source."""
         self._count += 1
         claim = f"{kind}-{self._count}-{shortened(name)}"
-        if not self.disk.move(source, self.path(claim), ready.inode if ready and ready.inode else None):
-            return False
+        moved = self.disk.move(source, self.path(claim), ready.inode if ready and ready.inode else None)
+        if not moved and claim not in self._listed():
+            return False  # by a listing: after a lost reply the file is here all the same
         self.held[claim] = ready
         return True
+
+    def _listed(self) -> set[str]:
+        try:
+            return {entry.name for entry in self.disk.list(self.epoch.claims)}
+        except FileNotFoundError as error:
+            raise Deposed(f"{self.epoch.claims} is gone: a newer head removed it") from error
 
     def of_kind(self, kind: str) -> list[str]:
         """Held files of a kind, in the order in which they were taken."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pwd
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -25,6 +24,7 @@ from spool_layout.records import Demand, Task
 from spool_layout.settings import Settings
 from spool_layout.storage import Disk, Entry, NotRegular, Seen
 from spool_layout.taskfile import InvalidTask, TaskSpec, is_complete, parse_task, read_mapping
+from spool_layout.users import user_name
 from spoold.core.model import NewFile, Request
 from spoold.head.claims import Claims, Ready, dropped_name
 
@@ -39,14 +39,6 @@ class Left(NamedTuple):
 
     name: str
     reason: str
-
-
-def user_name(uid: int) -> str:
-    """The name of a user, or the number where this host knows no name."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 class Intake:

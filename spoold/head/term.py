@@ -31,11 +31,12 @@ from spool_layout.replay import State
 from spool_layout.settings import Settings
 from spool_layout.states import Status
 from spool_layout.storage import Disk
+from spool_layout.users import user_name
 from spoold.core.decide import decide
 from spoold.core.hearing import Hearing
 from spoold.core.model import Look, Policy
 from spoold.head.claims import NEW
-from spoold.head.intake import Intake, Left, user_name
+from spoold.head.intake import Intake, Left
 from spoold.head.keeping import Keeper
 from spoold.head.listen import Listener
 from spoold.head.observe import Observer

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from skyspool.listing import user_name
 from spool_layout.states import Status
 from spool_layout.storage import Disk
+from spool_layout.users import user_name
 from tests.client.builders import Scene
 from tests.client.conftest import Run, fits, unprivileged
 

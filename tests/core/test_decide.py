@@ -238,7 +238,7 @@ def test_jobs_of_a_node_that_was_stopped_on_purpose_are_waited_for() -> None:
 def test_what_could_never_run_says_so_and_is_ended_after_a_while() -> None:
     s = Scenario(n1="H100:4")
     s.drop(task("H100:8"))
-    assert s.state.jobs[1].reason == "asks for 1x[H100:8], and the nodes are 1 x (H100:4; 64 CPUs, 64 GiB)"
+    assert s.state.jobs[1].reason == "asks for 1x[H100:8], and there is: 1 node with H100:4, 64 CPUs, 64 GiB"
     assert s.look(after=500) == []
     s.node("n2", "H100:8", heard="down")
     assert [type(e) for e in s.look()][-1] is Waiting

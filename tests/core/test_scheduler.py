@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spool_layout.fit import could_ever
 from spool_layout.records import WHOLE, GpuSlot, Job, Node, Share, Task
-from spoold.core.placement import could_ever, natural
+from spoold.core.placement import natural
 from spoold.core.scheduler import schedule
 from tests.core.builders import Scenario, demand, gpus, task
 

@@ -1,7 +1,6 @@
-"""Whether the known nodes could ever serve a task, and what to say where they could not. Pure.
+"""Whether the known nodes could ever serve what a task asks for, and the words for both. Pure.
 
-This is the client's courtesy at submission: what the head decides is its own. Nodes that are down count, since they
-come back; a node whose name was refused does not.
+The head goes by it, and the client says the same at submission. Nodes that are down count, since they come back.
 """
 
 from __future__ import annotations
@@ -9,13 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from skyspool.listing import demanded, number
 from spool_layout.records import WHOLE, Demand, Node
 
 
 def could_ever(demands: Sequence[Demand], num_nodes: int, nodes: Iterable[Node]) -> bool:
     """Whether so many nodes, all of them idle, could each serve one of the alternatives."""
-    there = [node for node in nodes if node.state != "refused"]
+    there = list(nodes)
     return any(sum(serves(node, demand) for node in there) >= num_nodes for demand in demands)
 
 
@@ -24,6 +22,21 @@ def serves(node: Node, demand: Demand) -> bool:
     name = demand.accelerator.lower()
     count = sum(slot.present and slot.gpu.name.lower() == name for slot in node.gpus)
     return count * WHOLE >= demand.milli and demand.cpus_milli <= node.cpus_milli and demand.memory_mb <= node.memory_mb
+
+
+# ---- words
+
+
+def number(milli: int) -> str:
+    """Thousandths as people write them: 500 -> 0.5."""
+    return f"{milli / WHOLE:g}"
+
+
+def demanded(demand: Demand) -> str:
+    """`H100:4`, or `CPU:1+` where no accelerator is asked for (SkyPilot shows a job that names no CPUs as 1+)."""
+    if demand.milli:
+        return f"{demand.accelerator}:{number(demand.milli)}"
+    return f"CPU:{'1' if demand.cpus_milli == Demand().cpus_milli else number(demand.cpus_milli)}+"
 
 
 def asked(demands: Sequence[Demand], num_nodes: int) -> str:
@@ -43,7 +56,7 @@ def in_full(demand: Demand) -> str:
 
 def existing(nodes: Iterable[Node]) -> str:
     """What there is: `2 nodes with H100:8, 64 CPUs, 512 GiB; 1 node with no GPU, 8 CPUs, 16 GiB`."""
-    kinds = Counter(described(node) for node in nodes if node.state != "refused")
+    kinds = Counter(described(node) for node in nodes)
     return "; ".join(f"{count} node{'s' if count > 1 else ''} with {kind}" for kind, count in sorted(kinds.items()))
 
 

@@ -1,8 +1,8 @@
 """Accelerators by the names that SkyPilot gives them.
 
 A name is matched whatever its case, a part of one known name stands for it, and one that is not known is kept as it is
-written, since clusters have GPUs that nobody has listed. `from_nvml` turns what the driver calls a device into the same
-names.
+written, since clusters have GPUs that nobody has listed. SkyPilot also cuts numbers (P400 is P4000 there), and its
+catalog gives 80 GB to some GPUs that have more. `from_nvml` turns what the driver calls a device into the same names.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from spool_layout.records import AnyEvent, Ledger, Sealed, Vouched, decode, deco
 from spool_layout.replay import State
 from spool_layout.storage import Disk
 
+EMPTY = Ledger(format=1, cluster="", spool="")
 ROUNDS = 20  # of a client that heads keep overtaking; each means a newer epoch or generation came meanwhile
 
 
@@ -67,7 +68,7 @@ def vouched(events: list[AnyEvent]) -> tuple[tuple[int, int], str]:
 def load_generation(spool: Spool, disk: Disk, name: tuple[int, int], expected: str = "") -> Ledger | None:
     """A ledger generation, or None where it is missing. Damaged: not what the vouching event says."""
     if name == (0, 0):
-        return Ledger(format=1, cluster="", spool="")
+        return EMPTY
     path = spool.generation(*name)
     data = disk.read(path)
     if data is None:
@@ -141,8 +142,7 @@ def read_present(spool: Spool, disk: Disk) -> Present:
 
 
 def _try_present(spool: Spool, disk: Disk) -> Present | None:
-    data = disk.read(spool.ledger)
-    ledger = decode(data, Ledger, spool.ledger) if data else Ledger(format=1, cluster="", spool="")
+    ledger = _fixed_ledger(spool, disk)
     listed = epochs(spool, disk)
     if not listed:
         return Present(State.from_ledger(ledger), ledger, ledger.written, 0, False)
@@ -164,6 +164,15 @@ def _try_present(spool: Spool, disk: Disk) -> Present | None:
     if offset is None or epochs(spool, disk)[-1] > top:
         return None
     return Present(state, ledger, max(ledger.written, first.at), top, False, offset)
+
+
+def _fixed_ledger(spool: Spool, disk: Disk) -> Ledger:
+    """ledger.json; the empty one where it is missing or damaged: the generation that events vouch for is read then."""
+    data = disk.read(spool.ledger)
+    try:
+        return decode(data, Ledger, spool.ledger) if data else EMPTY
+    except Damaged:
+        return EMPTY
 
 
 def _newest(spool: Spool, disk: Disk, top: int, ledger: Ledger) -> tuple[Sealed | None, list[AnyEvent]] | None:

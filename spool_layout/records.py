@@ -307,7 +307,7 @@ class Waiting(Event, frozen=True, omit_defaults=True, tag="waiting"):
 
 
 class Rejected(Event, frozen=True, omit_defaults=True, tag="rejected"):
-    """A dropped file is no task. file: its name in rejected/, "" where it was left in place."""
+    """A dropped file is no task. file: its name in rejected/, "" where it was left in place. claim: as in Accepted."""
 
     drop: str
     file: str
@@ -315,6 +315,7 @@ class Rejected(Event, frozen=True, omit_defaults=True, tag="rejected"):
     user: str
     reason: str
     at: float
+    claim: str = ""
 
 
 class Requested(Event, frozen=True, omit_defaults=True, tag="requested"):
@@ -414,6 +415,7 @@ class Assignment(msgspec.Struct, frozen=True, omit_defaults=True):
     milli: int  # of GPUs for each node, as asked: 500 is half a GPU
     cpus_milli: int
     memory_mb: int
+    granted: float = 0.0  # when the attempt got its slots, by the file server's clock
     go: bool = False  # run may begin when setup is over here
     restartable: bool = False
     task_id: str = ""  # SKYPILOT_TASK_ID
@@ -465,6 +467,7 @@ class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     incarnation: int
     beat: int  # grows with each write
     interval: float  # the longest time between two writes, in seconds
+    timeout: float = 0.0  # T by which this runner goes: nobody gives it up sooner
     driven: str = "daemon"  # "daemon" or "once" (cron)
     machine: str = ""
     boot: str = ""

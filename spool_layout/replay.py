@@ -56,6 +56,7 @@ class State:
         self.waiting: dict[str, int] = {}  # name in pending/ -> ID of the job that waits under it
         self.rejected: list[Rejection] = []
         self.requests: set[str] = set()  # EPOCH.TOKEN/request-N-NAME of what was carried out; see `trim`
+        self.rejects: dict[str, tuple[str, str]] = {}  # EPOCH.TOKEN/new-N-NAME -> name in rejected/, reason; see `trim`
         self.claims: dict[str, int] = {}  # EPOCH.TOKEN/new-N-NAME -> ID of the job accepted from there; see `trim`
 
     # ---- from and to the ledger
@@ -101,6 +102,7 @@ class State:
         of these is left in a claim directory.
         """
         self.claims.clear()
+        self.rejects.clear()
         self.requests.clear()
         keep = set(unsettled)
         for ident in list(self.ended)[: max(0, len(self.ended) - recent)]:
@@ -266,6 +268,8 @@ class State:
     def _rejected(self, event: records.Rejected) -> None:
         self.rejected.append(Rejection(event.drop, event.file, event.user, event.reason, event.at))
         del self.rejected[:-REJECTED_KEPT]
+        if event.claim:
+            self.rejects[event.claim] = event.file, event.reason
 
     def _requested(self, event: records.Requested) -> None:
         self.requests.add(event.key)

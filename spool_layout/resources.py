@@ -172,7 +172,7 @@ def _fields(held: dict[str, Any], path: Path) -> dict[str, Field]:
 def _number(value: Any, units: dict[str, float]) -> float:
     """A number, or the text of one with a unit at its end; nan where it is none."""
     if not isinstance(value, str):
-        return float(min(value, 1e300)) if is_number(value) else math.nan
+        return float(max(-1e300, min(value, 1e300))) if is_number(value) else math.nan
     unit = value[-2:].lower() if value[-2:].lower() in units else ""
     try:
         return float(value[: len(value) - len(unit)]) * units.get(unit, 1.0)

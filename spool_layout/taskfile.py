@@ -7,10 +7,14 @@ have; problems collects what is wrong. task.schema.json says the same to editors
 A file is accepted or refused as SkyPilot 0.14.1 does it, and its values are the same. Where it differs, on purpose:
 - Every secret needs a value. SkyPilot leaves one without to its server's store; there is none here, and a job that runs
   without its token fails later and dearer.
-- What could not run is refused at once: 1.5 accelerators, a name that no variable can have, a share below 0.001.
+- What could not run is refused at once: 1.5 accelerators, a size of memory that none has (SkyPilot then gives the job
+  no accelerator), a name that no variable can have, a share below 0.001, numbers and texts beyond measure.
 - A name is also a part of file names: at most 120 characters.
 - Words that only a cloud understands (its regions, its kinds of disks) may be any.
-- A date is text as it is written; SkyPilot writes it anew, and takes none for a name.
+- A date is text as it is written; SkyPilot writes it anew, and takes none for a name. So is the name of a variable:
+  NO stays NO there.
+- `envs:` with nothing in it, a slash at the end of a mount, and a header's name for a task without one are accepted.
+- Accelerators: see there.
 
 A field that SkyPilot does not have is an error that names the nearest real one. One that only means something in a
 cloud is accepted and told once in `ignored`.
@@ -164,7 +168,7 @@ class _Reader:
         return {}
 
     def _text(self, word: str) -> str:
-        """A script, or any other text."""
+        """A script."""
         value = self.raw.get(word, "")
         if not isinstance(value, str):
             self.problems.add(

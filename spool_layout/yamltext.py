@@ -1,8 +1,8 @@
 """YAML in bounds: bytes in; plain values, and the place of each, out.
 
 One pass over the parser's events, which cost the same however a file is built. It refuses what would hurt later: deep
-nesting (the C composer recurses, and dies at 100,000 levels), tags, several tasks, and more values than any task has,
-where an alias counts as all that it stands for (with aliases and merge keys a file of 400 bytes can stand for
+nesting (the C composer recurses, and dies at 100,000 levels), tags, several tasks, and more values or text than any
+task has, where an alias counts as all that it stands for (with aliases and merge keys a file of 400 bytes can stand for
 gigabytes).
 
 Numbers, booleans and nothing are what PyYAML takes for them (YAML 1.1: `on` is true, 017 is 15, 12:30:45 is 45045), by
@@ -102,11 +102,12 @@ class _Refused(Exception):
 
 
 class _Built(NamedTuple):
-    """A value, the places inside it, and how many values it stands for."""
+    """A value, the places inside it, and how many values and characters it stands for."""
 
     value: Any
     inner: Places
     nodes: int
+    characters: int
 
 
 class _Builder:
@@ -115,6 +116,7 @@ class _Builder:
     def __init__(self, events: Iterator[Any]) -> None:
         self.events = events
         self.nodes = 0
+        self.characters = 0
         self.anchors: dict[str, _Built] = {}
 
     def documents(self) -> list[Document]:
@@ -122,36 +124,39 @@ class _Builder:
         for event in self.events:
             if isinstance(event, yaml.DocumentStartEvent):
                 self.anchors = {}
-                value, inner, _ = self._value(next(self.events), 0)
-                if value is not None:
-                    found.append(Document(value, inner))
+                built = self._value(next(self.events), 0)
+                if built.value is not None:
+                    found.append(Document(built.value, built.inner))
                 if len(found) > 2:
                     raise _Refused("holds several tasks", event.start_mark, ONE_TASK)
         return found
 
     def _value(self, event: Any, depth: int) -> _Built:
-        self._count(1, event)
+        self._count(event, 1, len(getattr(event, "value", "")))
         if depth > MAX_DEPTH:
             raise _Refused(f"is nested deeper than {MAX_DEPTH} levels", event.start_mark)
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
-        before = self.nodes
+        nodes, characters = self.nodes - 1, self.characters - len(getattr(event, "value", ""))
         value, inner = self._fresh(event, depth)
-        built = _Built(value, inner, self.nodes - before + 1)
+        built = _Built(value, inner, self.nodes - nodes, self.characters - characters)
         if event.anchor:
             self.anchors[event.anchor] = built
         return built
 
-    def _count(self, nodes: int, event: Any) -> None:
+    def _count(self, event: Any, nodes: int, characters: int) -> None:
         self.nodes += nodes
+        self.characters += characters
         if self.nodes > MAX_NODES:
             raise _Refused(f"holds more than {MAX_NODES} values, aliases written out", event.start_mark)
+        if self.characters > MAX_BYTES:
+            raise _Refused(f"holds more than {MAX_BYTES} characters, aliases written out", event.start_mark)
 
     def _alias(self, event: Any) -> _Built:
         if event.anchor not in self.anchors:
             raise _Refused(f"*{short(event.anchor)} stands for nothing before it", event.start_mark)
         built = self.anchors[event.anchor]
-        self._count(built.nodes, event)
+        self._count(event, built.nodes, built.characters)
         return built
 
     def _fresh(self, event: Any, depth: int) -> tuple[Any, Places]:
@@ -169,9 +174,9 @@ class _Builder:
         items: list[Any] = []
         places: Places = {}
         for event in iter(self._next, None):
-            value, inner, _ = self._value(event, depth + 1)
-            places[len(items)] = _place(event, inner)
-            items.append(value)
+            built = self._value(event, depth + 1)
+            places[len(items)] = _place(event, built.inner)
+            items.append(built.value)
         return items, places
 
     def _mapping(self, depth: int) -> tuple[dict[str, Any], Places]:

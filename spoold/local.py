@@ -43,3 +43,14 @@ def state_dir(spool_id: str, given: str | None = None) -> str:
     path = os.path.join(state_base(given), spool_id)
     os.makedirs(path, 0o700, exist_ok=True)
     return path
+
+
+def version() -> str:
+    """The installed version of this program."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        return installed("skyspool")
+    except PackageNotFoundError:
+        return "0"

@@ -28,8 +28,9 @@ ARRIVALS: Final = Mask(
 class Waker:
     """One sleeper and all that may wake it. Not for several threads, save `ring`."""
 
-    def __init__(self, native: bool) -> None:
-        """native: whether the watched file system tells of changes made by others."""
+    def __init__(self, native: bool, ignored: frozenset[bytes] = frozenset()) -> None:
+        """native: whether the watched file system tells of changes made by others. ignored: names that wake nobody."""
+        self._ignored = ignored
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._read, select.POLLIN)
@@ -83,7 +84,7 @@ class Waker:
 
     def on_event(self, event: InotifyEvent) -> None:
         """Something arrived. Private files (dots) wake nobody."""
-        if not event.name.startswith(b"."):
+        if not event.name.startswith(b".") and event.name not in self._ignored:
             self.ring()
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:

@@ -13,9 +13,11 @@ the next one needs:
 
 from __future__ import annotations
 
+import msgspec
+
 from spool_layout import records
 from spool_layout.fit import asked, could_ever, existing
-from spool_layout.paths import job_file, label
+from spool_layout.paths import encodable, job_file, label
 from spool_layout.records import AnyEvent, Gpu, Job, Node, NodeStatus
 from spool_layout.replay import State
 from spool_layout.states import Status
@@ -63,6 +65,8 @@ def hear(tick: Decision, report: Report) -> None:
     """Note what a node is and how it is heard, if that is news."""
     node = tick.state.nodes.get(report.status.node)
     event = described(report, tick.look.now)
+    if twice := offered_elsewhere(tick.state, event):
+        event = msgspec.structs.replace(event, gpus=[gpu for gpu in event.gpus if gpu.uuid not in twice])
     if node is None or described(Report(_as_status(node), node.state), event.at) != event:
         tick.add(event)
 
@@ -82,6 +86,13 @@ def described(report: Report, at: float) -> records.NodeChanged:
         state=report.heard,
         left=s.left,
     )
+
+
+def offered_elsewhere(state: State, event: records.NodeChanged) -> set[str]:
+    """GPUs that another node offers already (two nodes on one machine): they stay with the first one (promise P3)."""
+    mine = {gpu.uuid for gpu in event.gpus}
+    others = (node for node in state.nodes.values() if node.name != event.name)
+    return {slot.gpu.uuid for node in others for slot in node.gpus if slot.gpu.uuid in mine}
 
 
 def miss(tick: Decision, silent: Silent) -> None:
@@ -139,12 +150,13 @@ def _phase(reports: dict[str, Report], node: str, key: str) -> records.Phase | N
 
 def _is_silent(tick: Decision, reports: dict[str, Report], node: str, job: Job) -> bool:
     """Whether a job may be given up on a node. One that was stopped on purpose is waited for, its jobs go on; but
-    nobody waits for it to carry out a stop."""
+    nobody waits for it to end a job for good. (Its supervisors keep no time: a job that is to run again waits.)"""
     report = reports.get(node)
-    if report is not None:
-        return report.heard == "down" and (not report.status.left or job.stop is not None)
     known = tick.state.nodes.get(node)
-    return known is None or (known.state == "down" and (not known.left or job.stop is not None))
+    if report is None and known is None:
+        return True
+    heard, left = (report.heard, report.status.left) if report else (known.state, known.left) if known else ("", False)
+    return heard == "down" and (not left or job.stop not in (None, Status.PENDING))
 
 
 # ---- files ----------------------------------------------------------------------------------------------
@@ -176,7 +188,13 @@ def take_file(tick: Decision, file: NewFile) -> None:
     if file.task is None:
         tick.add(
             records.Rejected(
-                drop=file.drop, file=file.aside, uid=file.uid, user=file.user, reason=file.problem, at=tick.look.now
+                drop=file.drop,
+                file=file.aside,
+                uid=file.uid,
+                user=file.user,
+                reason=file.problem,
+                at=tick.look.now,
+                claim=encodable(file.claim),
             )
         )
         return

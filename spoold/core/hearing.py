@@ -37,8 +37,8 @@ class Hearing:
         self.heard: dict[str, Heard] = {}
 
     def limit(self, status: NodeStatus) -> float:
-        """T for this node, seconds."""
-        return max(self.timeout, 3 * status.interval)
+        """T for this node, seconds: never less than what its runner goes by, whose settings may be others'."""
+        return max(self.timeout, status.timeout, 3 * status.interval)
 
     def judge(self, status: NodeStatus, age: float, now: float, recorded: str) -> str:
         """ "up", "lost contact" or "down". age: of status.json by the server's clock; recorded: what the ledger

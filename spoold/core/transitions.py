@@ -30,6 +30,7 @@ def outcome(job: Job, phases: Sequence[Phase | None], silent: Sequence[bool], no
     """The events that follow for a job that holds slots. phases, silent: by rank."""
     if all(phase is not None and phase.phase in GONE for phase in phases):
         return [over(job, [p for p in phases if p is not None], now, day)]
+    silent = [quiet and (p is None or p.phase not in GONE) for quiet, p in zip(silent, phases, strict=True)]
     if any(silent):
         return lost(job, phases, silent, now, day)
     if job.stop is not None:
@@ -139,6 +140,9 @@ def lost(job: Job, phases: Sequence[Phase | None], silent: Sequence[bool], now: 
     """A node of the attempt may be given up: its ranks elsewhere are stopped first."""
     nodes = tuple(sorted({a.node for a, quiet in zip(job.allocations, silent, strict=True) if quiet}))
     reason = f"lost contact with node {', '.join(nodes)}"
+    if job.stop is None and all(p is not None and p.phase in (*GONE, "exited") for p in phases):
+        status, reason = end_by(job, phases) or (Status.SUCCEEDED, "")  # it had reported how it ended
+        return [stopping(job, status, reason, phases, now)]
     live = [p for p, quiet in zip(phases, silent, strict=True) if not quiet and (p is None or p.phase not in GONE)]
     if live:
         status = Status.PENDING if job.task.restartable else Status.FAILED

@@ -59,8 +59,8 @@ class Intake:
         for entry in entries:
             if is_passing(entry.name):
                 continue
-            known = self.known.pop((entry.name, entry.inode), None)
-            verdict = known or self.look_at(os.path.join(folder, entry.name), entry.name)
+            path = os.path.join(folder, entry.name)
+            verdict = self._still_known(path, entry) or self.look_at(path, entry.name)
             if isinstance(verdict, Ready):
                 found.append(verdict)
             elif isinstance(verdict, Left):
@@ -68,6 +68,12 @@ class Intake:
             elif verdict is not None:
                 again = verdict if again is None else min(again, verdict)
         return sorted(found, key=lambda f: (f.changed, f.name)), left, again
+
+    def _still_known(self, path: str, entry: Entry) -> Ready | None:
+        """What an earlier look found, if the file has not changed since."""
+        known = self.known.pop((entry.name, entry.inode), None)
+        info = self.disk.stat(path) if known else None
+        return known if info is not None and known and info.st_ctime_ns / 1e9 == known.changed else None
 
     def remember(self, ready: list[Ready]) -> None:
         """Complete files that are left for the next look, which need not be opened again."""

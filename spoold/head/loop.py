@@ -23,7 +23,7 @@ from spool_layout.storage import Disk
 from spoold.core.hearing import Heard, Hearing
 from spoold.head.presence import Presence
 from spoold.head.term import Term
-from spoold.local import boot_id, state_dir
+from spoold.local import boot_id, state_dir, version
 from spoold.wake import Waker
 
 log = logging.getLogger("spoold.head")
@@ -48,7 +48,7 @@ class Head:
         self.local = not is_network(self.spool.root)
         self.hearing = Hearing(self.settings.node_timeout, self.settings.fence_margin)
         self.lock = HeadLock(self.spool, self.settings)
-        self.waker = Waker(self.local)
+        self.waker = Waker(self.local, ignored=frozenset({b"assigned.json"}))
         self.presence = Presence(self.spool, self.disk, self.settings.lock_heartbeat, version(), once=once)
         self.stopping = self.waiting = False
         self.kept = os.path.join(state_dir(self.settings.id, state), "head.json")
@@ -76,11 +76,13 @@ class Head:
                 self.lock.release()
                 pause = self.settings.lock_heartbeat
             except (OSError, BadSettings) as error:  # spool.yaml may just be being edited
+                self.lock.release()  # another head may have better luck
                 pause = longer(pause)
                 log.error("%s; tries again in %.0f s", error, pause)
             except SpoolError:
                 raise
             except Exception:  # a fault of ours: a new term reads the disk anew, which may well get past it
+                self.lock.release()
                 pause = longer(pause)
                 log.exception("a fault in this program; a new term begins in %.0f s", pause)
             if pause and not self.stopping:
@@ -230,30 +232,20 @@ class Head:
 
     def recall(self) -> None:
         """Take up what the last run kept, if it was in this boot."""
+        shift = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
         try:
             with open(self.kept, encoding="utf-8") as file:
                 kept = json.load(file)
-        except (OSError, ValueError):
-            return
-        shift = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
-        if kept.get("boot") == boot_id():
+            if kept["boot"] != boot_id():
+                return
             self.hearing.recall({n: Heard(b, i, s - shift, m, t) for n, (b, i, s, m, t) in kept["heard"].items()})
+        except (OSError, ValueError, TypeError, LookupError, AttributeError):
+            return  # none, or of another version: what was heard is heard anew
 
 
 def longer(pause: float) -> float:
     """The next pause after a failure, seconds."""
     return min(max(1.0, 2 * pause), 30.0)
-
-
-def version() -> str:
-    """The installed version of this program."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
-
-    try:
-        return installed("skyspool")
-    except PackageNotFoundError:
-        return "0"
 
 
 def run_head(root: str, *, once: bool = False, state: str | None = None) -> int:

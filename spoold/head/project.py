@@ -236,6 +236,7 @@ class Projector:
             milli=_most(job),
             cpus_milli=mine.cpus_milli,
             memory_mb=mine.memory_mb,
+            granted=job.granted or 0.0,
             go=job.go,
             restartable=job.task.restartable,
             task_id=self._task_id(job),

@@ -21,7 +21,7 @@ import os
 
 from spool_layout import history
 from spool_layout.errors import Damaged
-from spool_layout.paths import claim_epoch_of, id_of
+from spool_layout.paths import claim_epoch_of, encodable, id_of
 from spool_layout.records import Assigned, Job, NodeStatus, Returned, decode
 from spool_layout.replay import waits_in_pending
 from spool_layout.states import Status
@@ -77,6 +77,9 @@ class Recovery:
         job = self._job_of(folder, file)
         if kind == REQUEST and f"{folder}/{file}" in self.state.requests:
             self.disk.remove(path)  # carried out before the crash
+            return None
+        if kind == NEW and (found := self.state.rejects.get(encodable(f"{folder}/{file}"))):
+            self.p.reject(f"{folder}/{file}", *found)
             return None
         if kind and job is None:
             self.claims.take(kind, path, dropped_name(file))

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from spoold.node.workplace import read
 
 MARK = "SKYSPOOL_ATTEMPT_DIR"
+HAS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")  # not without CONFIG_PROC_CHILDREN
 
 
 class Process(NamedTuple):
@@ -55,7 +56,7 @@ def _add_tree(pid: int, found: dict[int, Process]) -> None:
         fields = stat_fields(pid)
         if pid in found or fields is None:
             continue
-        if fields[0] not in "ZX":
+        if fields[0] not in "ZX" or int(fields[17]) > 1:  # num_threads: its main thread ended, others run
             found[pid] = Process(pid, int(fields[19]))
         stack += children(pid)
 
@@ -74,6 +75,8 @@ def session(pid: int) -> int:
 
 def children(pid: int) -> list[int]:
     """Children of all threads of a process."""
+    if not HAS_CHILDREN:
+        return [child for child in all_pids() if (fields := stat_fields(child)) and int(fields[1]) == pid]
     found: list[int] = []
     try:
         threads = os.listdir(f"/proc/{pid}/task")
@@ -91,11 +94,24 @@ def all_pids() -> Iterator[int]:
 
 def marked(pid: int, directory: str) -> bool:
     """Whether a process carries the attempt's mark in the environment that it was started with."""
+    mark = f"{MARK}={directory}".encode()
+    return any(mark in environ.split(b"\0") for environ in _environs(pid))
+
+
+def _environs(pid: int) -> Iterator[bytes]:
+    """The environment of a process, by each of its threads: one that has ended shows none."""
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return f"{MARK}={directory}".encode() in file.read().split(b"\0")
+        threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
-        return False
+        return
+    for thread in threads:
+        try:
+            with open(f"/proc/{pid}/task/{thread}/environ", "rb") as file:
+                if environ := file.read():
+                    yield environ
+                    return
+        except OSError:
+            continue
 
 
 def signal_process(process: Process, number: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import time
 
 from spool_layout.errors import Taken, UsageError
 from spool_layout.paths import Spool, is_node_name
@@ -15,6 +16,8 @@ from spool_layout.records import NodeOwner, NodeStatus, decode, encode
 from spool_layout.storage import Disk
 from spoold.local import boot_id
 from spoold.node.workplace import read
+
+LONGEST_WATCH = 30.0  # seconds that a node's beat is watched
 
 
 def machine_id() -> str:
@@ -47,16 +50,36 @@ def bind(spool: Spool, disk: Disk, node: str) -> None:
         )
 
 
-def refuse_second(said: NodeStatus) -> None:
-    """Taken where the runner that wrote this status.json lives on this machine, with local state of its own elsewhere.
+def refuse_second(spool: Spool, disk: Disk, said: NodeStatus) -> None:
+    """Taken where the runner that wrote this status.json lives: it is not ours, since its local state is another one.
 
-    The local lock keeps a second runner off only where both use one state directory.
+    On this machine, in this boot, its process tells. Elsewhere (a clone of this machine, a container with a process
+    list of its own) only its beat can: it is watched for a while.
     """
-    if said.machine != machine_id() or said.boot != boot_id():
-        return
-    line = (read(f"/proc/{said.pid}/cmdline") or "").split("\0")
-    if any("spoold" in word for word in line) and "node" in line:
+    elsewhere = said.machine != machine_id() or said.boot != boot_id()
+    alive = beats(spool, disk, said) if elsewhere or not is_runner(said.pid) else True
+    if alive:
+        where = f"host {said.host}" if elsewhere else "this host"
         raise Taken(
-            f"the node {said.node!r} already has a runner on this host, pid {said.pid}, with another --state",
+            f"the node {said.node!r} already has a runner on {where}, pid {said.pid}, with local state of its own",
             "stop it, or start this one under another name: spoold node DIR --name NAME",
         )
+
+
+def is_runner(pid: int) -> bool:
+    """Whether a process of this host is a runner."""
+    line = (read(f"/proc/{pid}/cmdline") or "").split("\0")
+    return any("spoold" in word for word in line) and "node" in line
+
+
+def beats(spool: Spool, disk: Disk, said: NodeStatus) -> bool:
+    """Whether a node's beat moves within three of its intervals. One that cron drives is not waited for."""
+    if said.left or said.driven == "once":
+        return False
+    end = time.monotonic() + min(3 * said.interval, LONGEST_WATCH)
+    while time.monotonic() < end:
+        time.sleep(0.25)
+        data = disk.read(spool.status(said.node))
+        if data is not None and decode(data, NodeStatus, said.node).beat != said.beat:
+            return True
+    return False

@@ -7,31 +7,58 @@ attempt's file `fail`.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import re
 import signal
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from spoold.node.workplace import Attempt, write
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+MAX_ARG_STRLEN = 131072  # linux/binfmts.h: 32 pages
+KILLED = 137  # 128 + SIGKILL: what a stage counts as that its own node ended, or never let begin
 CANNOT_START = 70  # EX_SOFTWARE: what a child ends with that could not become the job
 
 
-def become(attempt: Attempt, stage: str, order: dict[str, Any]) -> NoReturn:
-    """In the forked child: turn into the job's process, or say why not."""
+def become(attempt: Attempt, stage: str, order: dict[str, Any], may_begin: Callable[[], bool]) -> NoReturn:
+    """In the forked child: turn into the job's process, or say why not.
+
+    Whatever takes long here (a file server that hangs) may outlast the supervisor or the time rule: a child whose
+    supervisor was killed dies with it, and the rule (may_begin) is asked once more as the last act before the exec.
+    """
+    prctl = ctypes.CDLL(None).prctl
     try:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        supervisor = (attempt.read("marker") or {}).get("pid")
         _leave_parent()
         log = _open_log(order[f"{stage}_log"])
         try:
-            _settle(order, stage, log)
-        except OSError as error:
-            _give_up(attempt, log, f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
-        except Exception as error:
-            _give_up(attempt, log, str(error))
-        os.execve("/bin/bash", _bash(attempt, stage, order), order[f"{stage}_env"])
+            _settle(order, stage)
+            _check_variables(order[f"{stage}_env"])
+        except (OSError, Unfit) as error:
+            _give_up(attempt, log, told(error))
+        words = _bash(attempt, stage, order)
+        if os.getppid() != supervisor or not may_begin():
+            os._exit(KILLED)
+        prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)
+        os.execve("/bin/bash", words, order[f"{stage}_env"])
     except BaseException as error:
-        write(attempt.file("fail"), {"reason": f"node {order.get('node')}: {error}"})
+        write(attempt.file("fail"), {"reason": f"node {order.get('node')}: {told(error)}"})
     finally:
         os._exit(CANNOT_START)
+
+
+class Unfit(Exception):
+    """Why the commands cannot begin here."""
+
+
+def told(error: BaseException) -> str:
+    """An error as a reason: what, and which path."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error)
 
 
 def reset_signals() -> None:
@@ -48,23 +75,46 @@ def reset_signals() -> None:
 def _leave_parent() -> None:
     reset_signals()
     os.setsid()
+    _be_killable()
     os.umask(0o022)
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, 0)
 
 
+def _be_killable() -> None:
+    """A daemon may be kept from the kernel's out-of-memory killer; its jobs may not."""
+    try:
+        with open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
+            if int(file.read()) < 0:
+                file.write("0")
+    except OSError:
+        pass  # no such kernel
+
+
 def _open_log(path: str) -> int:
-    folder = os.path.dirname(path)
-    os.makedirs(folder, 0o750, exist_ok=True)
-    os.chmod(folder, 0o750)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o640)
+    """The log, in a directory of its own below logs/, which has to be there: else the spool is not mounted. Neither is
+    followed where it is a link."""
+    folder, name = os.path.split(path)
+    for directory in _made(folder):
+        try:
+            os.mkdir(directory, 0o750)
+        except FileExistsError:
+            pass
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    os.fchmod(opened, 0o750)
+    log = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o640, dir_fd=opened)
     os.fchmod(log, 0o640)
     os.dup2(log, 1)
     os.dup2(log, 2)
     return log
 
 
-def _settle(order: dict[str, Any], stage: str, log: int) -> None:
+def _made(folder: str) -> list[str]:
+    """logs/ID, and logs/ID/attempt-N below it."""
+    return [folder] if os.path.basename(folder).isdigit() else [os.path.dirname(folder), folder]
+
+
+def _settle(order: dict[str, Any], stage: str) -> None:
     """Working directory, mounts and clones. Any error here is a failed setup that names node and path."""
     first = stage == "setup" or "setup_log" not in order
     if order.get("git") and first:
@@ -78,22 +128,38 @@ def _mount(target: str, source: str) -> None:
     """A link at target, where nothing is yet. Other ranks may make the same one at the same time."""
     if os.path.lexists(target):
         return
-    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if not os.path.lexists(source):
+        raise Unfit(f"file_mounts: there is no {source}")
     try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
         os.symlink(source, target)
     except FileExistsError:
         pass
+    except OSError as error:
+        raise Unfit(f"file_mounts: {target} cannot be made: {error.strerror}") from error
 
 
 def _clone(git: dict[str, str], target: str, env: dict[str, str]) -> None:
     """git clone into the log directory; a clone that an earlier try left half done is not reused."""
-    for words in (
-        ["git", "clone", "--quiet", git["url"], target],
-        *([["git", "-C", target, "checkout", "--quiet", git["ref"]]] if git.get("ref") else []),
-    ):
+    commands = [["git", "clone", "--quiet", git["url"], target]]
+    if git.get("ref"):
+        commands.append(["git", "-C", target, "checkout", "--quiet", git["ref"]])
+    for words in commands:
         pid = os.posix_spawnp("git", words, {**env, "GIT_TERMINAL_PROMPT": "0"})
         if (code := exit_code(os.waitpid(pid, 0)[1])) != 0:
-            raise RuntimeError(f"`{' '.join(words)}` ended with {code}")
+            raise Unfit(f"`git {words[1] if words[1] != '-C' else 'checkout'}` of {bare(git['url'])} ended with {code}")
+
+
+def bare(url: str) -> str:
+    """An address without a name and password in it: reasons are for everybody to read."""
+    return re.sub(r"(?<=://)[^/@]*@", "", url)
+
+
+def _check_variables(env: dict[str, str]) -> None:
+    """execve(2) takes no string of more than 128 KiB, and says of none which one it was."""
+    for name, value in env.items():
+        if len(os.fsencode(name)) + len(os.fsencode(value)) + 2 > MAX_ARG_STRLEN:
+            raise Unfit(f"variable {name} has more than {MAX_ARG_STRLEN} bytes, which no process can be given")
 
 
 def _give_up(attempt: Attempt, log: int, reason: str) -> NoReturn:

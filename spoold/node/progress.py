@@ -73,6 +73,18 @@ def stand(attempt: Attempt) -> Phase:
     return _live(attempt, "setup", "setup") if "setup.pid" in names else Phase("starting")
 
 
+def recorded(attempt: Attempt) -> Phase | None:
+    """The last phase of an attempt that is over, if it was written."""
+    outcome = attempt.read("outcome")
+    return msgspec.convert(outcome, Phase) if outcome else None
+
+
+def is_orphaned(attempt: Attempt, phase: Phase) -> bool:
+    """Whether the attempt was begun, is not over, and its supervisor is dead."""
+    begun = phase.phase in ("starting", "setup", "ready", "running") and attempt.has("marker")
+    return begun and supervisor(attempt) is None
+
+
 def _exited(attempt: Attempt, stage: str, names: set[str]) -> Phase:
     end = attempt.read(f"{stage}.exit")
     began = attempt.read(f"{stage}.pid") if f"{stage}.pid" in names else None

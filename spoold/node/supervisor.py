@@ -15,8 +15,9 @@ It never touches the spool itself: opening the log, changing into workdir and cl
 directory on the local disk, again and again until that works (a full disk), and rings the runner's bell.
 
 Time rule: it spawns nothing once the runner's last renewal is beyond its limit, or has been since this attempt was
-ordered: the head may have given it up. An attempt that may run again elsewhere is
-killed at that moment.
+ordered: the head may have given it up. One that waits between setup and run goes on waiting then, until the runner says
+`go` anew, which it does when the head has confirmed the attempt. One that may run again elsewhere is killed at that
+moment.
 
 Killed with -9 anywhere: before the marker, nothing happened and another one does it. After it, the runner sees a marker
 whose supervisor is dead, ends what is left, and reports the attempt lost.
@@ -27,20 +28,20 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from spoold.node import containment
-from spoold.node.job import become, exit_code, reset_signals
+from spoold.node.job import KILLED, become, exit_code, reset_signals
 from spoold.node.workplace import Attempt, Workplace, ring, start_time
 
 PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # linux/prctl.h
-KILLED = 137  # 128 + SIGKILL: what a stage counts as that its own node ended, or never let begin
 STOPPED = 143  # 128 + SIGTERM: what run counts as that was stopped before it began
 LOOK = 1.0  # seconds between two looks at the time rule, where something may have to be ended or is waited for
 HEEDED = (signal.SIGCHLD, signal.SIGUSR1)  # a child changed; the runner says: look (`go`, `stop`)
+# Blocked, so that one that comes between a fork and the child's own settings still reaches the child.
+KEPT = (*HEEDED, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def supervise(place: Workplace, key: str, bell: int) -> None:
@@ -50,9 +51,8 @@ def supervise(place: Workplace, key: str, bell: int) -> None:
     prctl(PR_SET_NAME, b"skyspool-job", 0, 0, 0)
     os.setsid()
     reset_signals()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, KEPT)
     Supervisor(place, place.attempt(key), bell).run()
 
 
@@ -89,17 +89,22 @@ class Supervisor:
         """The setup commands; whether the run commands are to follow."""
         if self.stage("setup") != 0 or not has_run:
             return False
-        while not self.attempt.has("go"):
-            if self.is_over():
-                return False
+        while not self.is_over():
+            if self.may_go():
+                return True
             self.wait(LOOK)
             self.reap()
-        return not self.is_over()
+        return False
+
+    def may_go(self) -> bool:
+        """Whether the runner said that run may begin, and has kept the time rule since."""
+        said = self.attempt.read("go")
+        return said is not None and self.place.keeps_time(said["lapses"])
 
     def is_over(self) -> bool:
-        """Whether run will never begin, since it was stopped or the time rule forbids it; then that is written."""
+        """Whether run will never begin, since it was stopped, or fenced; then that is written."""
         stopped = self.attempt.has("stop")
-        if not stopped and self.keeps_time():
+        if not stopped and (self.keeps_time() or not self.order.get("restartable")):
             return False
         self.fenced = not stopped
         self.write_exit("run", STOPPED if stopped else KILLED)
@@ -113,16 +118,18 @@ class Supervisor:
             self.say("fail", {"reason": f"node {self.order['node']}: cannot start a process: {error.strerror}"})
             return KILLED
         if pid == 0:
-            become(self.attempt, stage, self.order)
+            goes_on = stage == "run" and "setup_log" in self.order
+            become(self.attempt, stage, self.order, self.may_go if goes_on else self.keeps_time)
         self.codes[pid] = -1
         self.childless = False
-        self.say(f"{stage}.pid", {"pid": pid, "start": start_time(pid), "at": time.time()})
+        self.say_once(f"{stage}.pid", {"pid": pid, "start": start_time(pid), "at": time.time()})
         if self.attempt.has("stop"):  # it came just before
             self.signal_all(signal.SIGTERM)
         while self.codes[pid] < 0:
             self.wait(LOOK if self.order.get("restartable") else None)
             self.reap()
-            self.fence()
+            if self.codes[pid] < 0:
+                self.fence()
         self.write_exit(stage, self.codes[pid])
         return self.codes[pid]
 
@@ -175,7 +182,7 @@ class Supervisor:
         try:
             from spoold.node.containers import stop_all
 
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
             stop_all(self.attempt.key, self.order["spool_id"], 0.0, self.attempt.path)
         finally:
             os._exit(0)
@@ -196,15 +203,25 @@ class Supervisor:
         persist(lambda: self.attempt.write(name, value))
         ring(self.bell)
 
+    def say_once(self, name: str, value: object) -> None:
+        """The same for what may be missing: a full disk must not keep us from the time rule."""
+        try:
+            self.attempt.write(name, value)
+        except OSError:
+            pass
+        ring(self.bell)
+
 
 def persist(write: Callable[[], None]) -> None:
-    """Write to the local disk, again until it works (ENOSPC, EIO). An attempt whose directory is gone is forgotten."""
+    """Write to the local disk, again until it works (ENOSPC, EIO). An attempt whose directory is gone is forgotten.
+
+    Nothing is said of it: what is said goes to a file on the same disk.
+    """
     while True:
         try:
             write()
             return
         except FileNotFoundError:
             return
-        except OSError as error:
-            print(f"tries again: {error}", file=sys.stderr, flush=True)
+        except OSError:
             time.sleep(LOOK)

@@ -35,6 +35,8 @@ from typing import Any
 from spool_layout.errors import Taken
 from spoold.local import boot_id
 
+TRIES = 20  # of a lock: whoever asks whether it is held holds it for an instant
+
 
 class Workplace:
     """The directory of one node of one spool on this host."""
@@ -82,7 +84,7 @@ class Workplace:
 
     def lock_runner(self) -> int:
         """Hold the runner's lock for life. Taken: another runner has this name on this host."""
-        for _ in range(20):  # the starter tries it for an instant, to see whether a runner lives
+        for _ in range(TRIES):
             descriptor = try_lock(self._file("lock"))
             if descriptor is not None:
                 os.ftruncate(descriptor, 0)
@@ -96,7 +98,12 @@ class Workplace:
 
     def lock_starter(self) -> int | None:
         """Hold the starter's lock for life; None: a starter lives."""
-        return try_lock(self._file("starter.lock"))
+        for _ in range(TRIES):
+            descriptor = try_lock(self._file("starter.lock"))
+            if descriptor is not None:
+                return descriptor
+            time.sleep(0.02)
+        return None
 
     def has_runner(self) -> bool:
         """Whether a runner lives."""
@@ -108,31 +115,47 @@ class Workplace:
 
     # ---- the time rule
 
-    def renew(self, limit: float | None, at: float, lapses: int) -> None:
+    def renew(
+        self, limit: float | None, at: float, lapses: int, incarnation: int = 0, seen: tuple[int, int] = (0, 0)
+    ) -> None:
         """Note that status.json was written. at: boot_time() when the writing began, since the head may have seen the
         new beat any time after that. limit: seconds for which it holds; None: for ever (left on purpose).
-        lapses: how often the limit was exceeded so far."""
-        write(self._file("renewed"), {"boot": boot_id(), "at": at, "limit": limit, "lapses": lapses})
+        lapses: how often the limit was exceeded so far. incarnation, seen: what status.json says."""
+        noted = {"boot": boot_id(), "at": at, "limit": limit, "lapses": lapses}
+        write(self._file("renewed"), {**noted, "incarnation": incarnation, "seen": seen})
+
+    def noted(self) -> Any:
+        """What was noted at the last renewal, or None."""
+        noted = read_json(self._file("renewed"))
+        return {**noted, "seen": tuple(noted["seen"])} if noted else None
+
+    def tighten(self, limit: float) -> None:
+        """A runner starts: from now on its limit holds, also for attempts whose last runner had a longer one or left on
+        purpose. Longer it becomes only with the next renewal, when the head has been told."""
+        noted = self.noted()
+        if noted and noted["boot"] == boot_id() and (noted["limit"] is None or noted["limit"] > limit):
+            at = boot_time() if noted["limit"] is None else noted["at"]
+            self.renew(limit, at, noted["lapses"], noted["incarnation"], noted["seen"])
 
     def age(self) -> float | None:
         """Seconds since status.json was last written; None: never in this boot."""
-        noted = read_json(self._file("renewed"))
+        noted = self.noted()
         return boot_time() - noted["at"] if noted and noted["boot"] == boot_id() else None
 
     def was_left(self) -> bool:
         """Whether the last runner ended on purpose."""
-        noted = read_json(self._file("renewed"))
+        noted = self.noted()
         return bool(noted) and noted["limit"] is None
 
     def lapses(self) -> int:
         """How often the limit was exceeded in all, as far as it was noted."""
-        noted = read_json(self._file("renewed"))
+        noted = self.noted()
         return int(noted["lapses"]) if noted else 0
 
     def keeps_time(self, lapses: int) -> bool:
         """Whether the runner has kept its limit ever since there were so many lapses: only then may anything be spawned
         that was ordered then."""
-        noted = read_json(self._file("renewed"))
+        noted = self.noted()
         if not noted or noted["boot"] != boot_id() or noted["lapses"] != lapses:
             return False
         return noted["limit"] is None or boot_time() - noted["at"] <= noted["limit"]
@@ -210,8 +233,10 @@ def read(path: str) -> str | None:
 
 def read_json(path: str) -> Any:
     """A small JSON file, or None where it is missing."""
-    text = read(path)
-    return json.loads(text) if text else None
+    try:
+        return json.loads(read(path) or "null")
+    except ValueError:
+        return None  # a power loss left it without its content; the boot is another one then
 
 
 def write(path: str, value: Any) -> None:

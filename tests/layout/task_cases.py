@@ -239,7 +239,7 @@ REFUSED = [
     bad_need("gpus:\n  accelerators: T4", "another word for accelerators"),
     # ---- cpus and memory
     *(bad_need(f"cpus: {word}", "must be a number above 0") for word in ("0", "-1", "4x", "4++", "true", "''", "[4]")),
-    *(bad_need(f"memory: {word}", "must be a number of GB above 0") for word in ("0", "-4", "1+GB", "16G", "x", "1PiB")),
+    *(bad_need(f"memory: {word}", "must be a number of GB above 0") for word in ("0", "-4", "1+GB", "16G", "x", "1iB")),
     bad_need("memory: 3x", "must be a number of GB above 0"),  # SkyPilot's own controllers write it
     bad_need("cpus: 1e300", "must be a number above 0", schema=False),
     bad_need("cpus: .nan", "must be a number above 0", schema=False),

@@ -1,0 +1,93 @@
+"""What a runner takes up when it starts: from its own status.json, and from its local directory.
+
+- Seen version, beat and incarnation come from status.json, and from `renewed`, which says them again on the local disk;
+  the larger of both counts, so that neither an old status.json put back nor one that is missing leads backwards.
+- It takes the next incarnation where it did not renew within its limit (the first report sees to that), and where it
+  was away for longer on purpose.
+- After a reboot nothing that was begun lives, and the local disk may have lost any part of what was not synced: what
+  the former runner may have begun counts as lost, by the spool alone. It had read assigned.json no later than one beat
+  after its last status.json; what was granted after that was never begun here. Both times are the file server's.
+- Where the local directory itself was lost, whatever was assigned counts as lost.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+from spool_layout.errors import Damaged
+from spool_layout.paths import Spool
+from spool_layout.records import GONE, Assigned, NodeStatus, Phase, decode
+from spool_layout.storage import Disk
+from spoold.local import boot_id
+from spoold.node import progress
+from spoold.node.identity import refuse_second
+from spoold.node.workplace import Workplace
+
+log = logging.getLogger("spoold.node")
+
+STATUS_BYTES = 64 << 20
+LATE = 5.0  # seconds beyond a beat's interval in which a runner may have read assigned.json for the last time
+
+
+class Memory(NamedTuple):
+    """What the new runner goes on from."""
+
+    seen: tuple[int, int] = (0, 0)
+    beat: int = 0
+    incarnation: int = 0
+    lapses: int = 0
+
+
+def recall(spool: Spool, disk: Disk, node: str, place: Workplace, limit: float) -> Memory:
+    """Take up what is known. limit: seconds, of the runner that starts. Damaged: status.json cannot be read."""
+    old, written = read_status(spool, disk, node)
+    noted = place.noted()
+    lost = old is not None and old.memory != place.memory
+    if old is not None and lost:
+        refuse_second(spool, disk, old)
+        count_as_lost(place, old, read_assigned(spool, disk, node), float("inf"), "the node's local state was lost")
+    elif old is not None and old.boot != boot_id():
+        last = written + old.interval + LATE
+        count_as_lost(place, old, read_assigned(spool, disk, node), last, "its host was rebooted")
+    seen = max(old.seen if old else (0, 0), noted["seen"] if noted else (0, 0))
+    incarnation = max(old.incarnation if old else 0, noted["incarnation"] if noted else 0)
+    was_away = place.was_left() and (place.age() or 0.0) > limit
+    return Memory(seen, old.beat if old else 0, incarnation + was_away, place.lapses())
+
+
+def read_status(spool: Spool, disk: Disk, node: str) -> tuple[NodeStatus | None, float]:
+    """The node's own status.json and when it was written, by the file server's clock; absence only by a listing."""
+    path = spool.status(node)
+    try:
+        seen = disk.inspect(path, STATUS_BYTES)
+    except FileNotFoundError:
+        if "status.json" in {entry.name for entry in disk.list(spool.node(node))}:
+            raise
+        return None, 0.0
+    return decode(seen.data, NodeStatus, path), seen.changed
+
+
+def read_assigned(spool: Spool, disk: Disk, node: str) -> Assigned | None:
+    """What is assigned, if that can be told."""
+    path = spool.assigned(node)
+    data = disk.read(path)
+    try:
+        return decode(data, Assigned, path) if data is not None else None
+    except Damaged as error:
+        log.warning("%s", error)
+        return None
+
+
+def count_as_lost(place: Workplace, old: NodeStatus, listed: Assigned | None, last: float, reason: str) -> None:
+    """Every attempt that the former runner may have begun is over, its outcome unknown unless it was recorded.
+
+    last: what was granted later than this was never begun here.
+    """
+    keys = {key for key, phase in old.attempts.items() if phase.phase not in GONE}
+    if listed is not None:
+        keys |= {key for key, a in listed.attempts.items() if a.granted <= last and a.want == "run"}
+    for key in sorted(keys | set(place.remembered())):
+        if progress.recorded(place.attempt(key)) is None:
+            log.warning("attempt %s counts as lost: %s", key, reason)
+            progress.settle(place, key, Phase("lost", reason=reason), old.seen)

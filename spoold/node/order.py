@@ -1,0 +1,104 @@
+"""What a supervisor needs to run one rank of an attempt: the accepted text, and everything around it, as plain data."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from typing import Any
+
+from spool_layout import history
+from spool_layout.paths import Spool, run_log, setup_log
+from spool_layout.records import Assignment
+from spool_layout.settings import Settings
+from spool_layout.storage import Disk, NotRegular
+from spool_layout.taskfile import InvalidTask, TaskSpec, parse_task
+from spoold.node.environment import Host, Owner, run_environment, setup_environment
+from spoold.node.inventory import Inventory
+from spoold.node.job import RCFILE
+from spoold.node.workplace import Workplace
+
+
+class Orders:
+    """Makes the orders of one node."""
+
+    def __init__(
+        self, spool: Spool, disk: Disk, settings: Settings, node: str, place: Workplace, inventory: Inventory
+    ) -> None:
+        self.spool, self.disk, self.settings, self.node = spool, disk, settings, node
+        self.place, self.inventory = place, inventory
+        self.rcfile = self._write_rcfile()
+
+    def _write_rcfile(self) -> str:
+        path = os.path.join(self.place.path, "bashrc")
+        with open(f"{path}.new", "w", encoding="ascii") as file:
+            file.write(RCFILE)
+        os.replace(f"{path}.new", path)
+        return path
+
+    def text_of(self, assignment: Assignment) -> TaskSpec | str:
+        """The task whose digest was accepted, or why it is not there. OSError: it cannot be told now."""
+        path = self.spool.started(assignment.file)
+        try:
+            seen = self.disk.inspect(path, self.settings.max_file)
+        except FileNotFoundError:
+            if assignment.file in {entry.name for entry in self.disk.list(self.spool.running)}:
+                raise  # NFS tells of a missing name for a while after it is there: the next pass tries again
+            return "its file in running/ was deleted before it started"
+        except (NotRegular, PermissionError) as error:
+            return f"its file in running/ cannot be read: {error.strerror}"
+        if history.digest(seen.data) != assignment.digest:
+            return "its file in running/ was changed after it was accepted"
+        try:
+            return parse_task(seen.data)
+        except InvalidTask as error:
+            return error.message
+
+    def make(self, key: str, a: Assignment, task: TaskSpec) -> dict[str, Any]:
+        """The order itself; who takes it adds version and lapses."""
+        owner = owner_of(os.getuid())
+        logs = self.spool.log_dir(a.id, a.attempt)
+        host = self._host(key)
+        rank = (a.rank, len(a.nodes), self.node)
+        order: dict[str, Any] = {
+            "spool_id": self.settings.id,
+            "node": self.node,
+            "shell": self.settings.shell,
+            "rcfile": self.rcfile,
+            "restartable": a.restartable,
+            "workdir": os.path.join(logs, f"workdir-{a.rank}") if task.git else expand(task.workdir or "~", owner.home),
+            "run_log": os.path.join(logs, run_log(*rank)),
+            "run_env": run_environment(a, task, owner, host),
+            "file_mounts": {expand(t, owner.home): expand(s, owner.home) for t, s in task.file_mounts.items()},
+        }
+        if task.setup:
+            order["setup_log"] = os.path.join(logs, setup_log(*rank))
+            order["setup_env"] = setup_environment(a, task, owner, host)
+        if task.git:
+            order["git"] = {"url": task.git.url, "ref": task.git.ref}
+        return order
+
+    def _host(self, key: str) -> Host:
+        return Host(
+            self.node,
+            self.settings.name,
+            self.spool.root,
+            self.settings.id,
+            {gpu.uuid: gpu.index for gpu in self.inventory.gpus},
+            self.settings.gpu_ids == "uuid" or not self.inventory.indexed,
+            os.path.join(os.path.dirname(__file__), "wrappers"),
+            self.place.attempt(key).path,
+        )
+
+
+def owner_of(uid: int) -> Owner:
+    """A user as the password database knows them."""
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return Owner(uid, str(uid), "/", "/bin/bash")
+    return Owner(uid, entry.pw_name, entry.pw_dir, entry.pw_shell)
+
+
+def expand(path: str, home: str) -> str:
+    """`~` and `~/…` are the owner's home."""
+    return home + path[1:] if path == "~" or path.startswith("~/") else path

@@ -37,6 +37,7 @@ class Follower:
         self.cluster, self.disk, self.watch = cluster, disk, watch
         self.ident, self.job, self.tail, self.screen = job.id, job, tail, Screen(raw)
         self.attempt, self.told_start, self.told_wait, self.told_silence = 0, False, False, False
+        self.run_began = False
         self.next_head = self.named_by = 0.0
         self.setup: list[Source] = []
         self.run: list[Source] = []
@@ -75,7 +76,7 @@ class Follower:
 
     def _begin(self) -> None:
         """Follow a new attempt."""
-        self.attempt, self.told_start = self.job.attempt, False
+        self.attempt, self.told_start, self.run_began = self.job.attempt, False, False
         self.named_by = time.monotonic() + PIDS_PATIENCE
         self.setup, self.run = sources(self.cluster, self.disk, self.watch.state, self.job)
         if begin(self.setup, self.run, LINES if self.tail is None else self.tail) and self.tail is None:
@@ -99,8 +100,21 @@ class Follower:
         if late or self.told_start or all(source.is_named for source in self.setup):
             found = self.screen.drain(self.setup, last=self.told_start or over)
         if late or all(source.is_named for source in self.run):
-            found = self.screen.drain(self.run, last=over) or found
+            found = self._show_run(over) or found
         return found
+
+    def _show_run(self, over: bool) -> bool:
+        """What is new of run. Its first words are read before, and shown after, the last of setup: it is over then."""
+        if self.run_began:
+            return self.screen.drain(self.run, last=over)
+        first = [next(source.pieces(), b"") for source in self.run]
+        self.run_began = any(first)
+        if self.run_began:
+            self.screen.drain(self.setup, last=True)
+        for source, piece in zip(self.run, first, strict=True):
+            self.screen.write(piece)
+            self.screen.drain([source], last=over)
+        return self.run_began
 
     def _end(self) -> int:
         for line in last_words(self.job):

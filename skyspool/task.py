@@ -104,6 +104,7 @@ def resolve(what: Entry, asked: Asked, leave_out: tuple[str, ...] = ()) -> Resol
         check(what.path, what.text, asked.variables.all())
         raw = dict(read_task_mapping(what.text))
     notes = _leave_out(raw, leave_out)
+    raw = raw or {"run": None}  # there was nothing else in it
     _override(raw, asked)
     spec = _parsed(raw)
     _settle(raw, spec, notes)

@@ -28,6 +28,7 @@ from spoold.head.intake import Intake, Left, summary
 from spoold.head.listen import Listener
 
 TAKEN_AT_ONCE = 1000  # new files in one tick: the others wait for the next, so that nobody waits for long
+READ_FOR = 0.5  # seconds that reading new files may take in one tick; one more is always read
 CHECKED_AT_ONCE = 50  # waiting files looked at for edits in place in one tick
 OF_ONE_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY})  # a rename that fails for this file alone
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class Observer:
         self.leaving: dict[str, int] = {}  # files in pending/ of jobs that ended -> ID; on their way to done/
         self.again: float | None = None  # seconds until something may be complete
         self._left: list[Left] = []
+        self._backlog = False  # whether claimed files are left to be read in the next tick
         self._turn = 0
 
     def look(self) -> tuple[Look, list[Left]]:
@@ -56,7 +58,8 @@ class Observer:
         reports, silent = self.nodes.hear(self.state)
         if self.nodes.expects:
             self.look_again(self.settings.poll)
-        self._claim(NEW, self.spool.pending, fresh)
+        if not self._backlog:  # what was claimed is read and committed first
+            self._claim(NEW, self.spool.pending, fresh)
         self._claim(REQUEST, self.spool.requests, self.disk.list(self.spool.requests))
         now = self.intake.clock()
         look = Look(
@@ -85,7 +88,7 @@ class Observer:
                 (theirs if entry.name in self.state.waiting else fresh).append(entry)
         changes = self._deleted({entry.name for entry in theirs})
         replaced = [entry for entry in theirs if entry.inode != self._job(entry).inode]
-        for entry in [*replaced, *self._next_turn(theirs)]:
+        for entry in dict.fromkeys([*replaced, *self._next_turn(theirs)]):
             change = self._compare(entry)
             if change is not None:
                 changes.append(change)
@@ -150,7 +153,8 @@ class Observer:
         if (digest, seen.inode) != (job.digest, job.inode) or job.problem:
             verdict = self.intake.look_at(path, entry.name)
             if not isinstance(verdict, Ready):
-                self.look_again(verdict if isinstance(verdict, float) else self.settings.settle)
+                if isinstance(verdict, float):
+                    self.look_again(verdict)
                 return None
             task, problem = self.intake.judge(seen, entry.name)
             known = summary(task) if task else None
@@ -179,9 +183,15 @@ class Observer:
             self.look_again(0.0)
 
     def _read_new(self) -> list[NewFile]:
+        """Claimed new files, read for a while: jobs start, end and are cancelled meanwhile."""
         files: list[NewFile] = []
         taken: set[str] | None = None
+        end, self._backlog = time.monotonic() + READ_FOR, False
         for claim in self.claims.of_kind(NEW):
+            self._backlog = time.monotonic() > end
+            if self._backlog:
+                self.look_again(0.0)
+                break
             file = self._read(claim, self.intake.read_new)
             if file is None:
                 continue

@@ -110,7 +110,10 @@ def resolve(what: Entry, asked: Asked, leave_out: tuple[str, ...] = ()) -> Resol
     _settle(raw, spec, notes)
     spec = _parsed(raw, require_absolute_workdir=True)
     label = spec.name or (without_ending(os.path.basename(what.path)) if what.path else COMMAND_NAME)
-    return Resolved(emit(raw), spec, label, notes + _ignored(spec))
+    text = emit(raw)
+    if len(text) > MAX_BYTES:
+        raise BadTask(f"written out, the task has {len(text)} bytes; at most {MAX_BYTES} are taken")
+    return Resolved(text, spec, label, notes + _ignored(spec))
 
 
 class BadTask(SpoolError):

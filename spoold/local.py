@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 
 from spool_layout.errors import SpoolError
 
 
+@functools.cache
 def boot_id() -> str:
     """What tells this boot of the host from any other."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
@@ -45,6 +47,7 @@ def state_dir(spool_id: str, given: str | None = None) -> str:
     return path
 
 
+@functools.cache
 def version() -> str:
     """The installed version of this program."""
     from importlib.metadata import PackageNotFoundError

@@ -6,6 +6,7 @@ one name would take each other's work; so the second is refused, and told where 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import socket
 import time
@@ -20,6 +21,7 @@ from spoold.node.workplace import read
 LONGEST_WATCH = 30.0  # seconds that a node's beat is watched
 
 
+@functools.cache
 def machine_id() -> str:
     """What tells this machine from others: machine-id(5) and the host name (clones share the first)."""
     said = (read("/etc/machine-id") or "").strip()

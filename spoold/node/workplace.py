@@ -26,6 +26,7 @@ reboot, and a reboot ends the processes too; the attempt then counts as lost.
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import os
 import secrets
@@ -60,7 +61,7 @@ class Workplace:
     def _file(self, name: str) -> str:
         return os.path.join(self.path, name)
 
-    @property
+    @functools.cached_property
     def memory(self) -> str:
         """The id of this directory's content."""
         return read(self._file("memory")) or ""

@@ -102,15 +102,18 @@ class Recovery:
         return self.state.find(ident) if ident is not None else None
 
     def _place_known(self, path: str, job: Job, seen: Seen) -> Returned | None:
+        as_accepted = history.digest(seen.data) == job.digest and seen.uid == job.uid
         if waits_in_pending(job) and job.file not in self.pending:
             self.disk.move(path, self.spool.dropped(job.file))
             self.pending.add(job.file)
+        elif not job.live and not as_accepted and not job.problem and not kind_of(os.path.basename(path)):
+            self.claims.take(NEW, path, job.file)  # put there after the job had ended
         elif not job.live:
             self.disk.make_dir(self.spool.day(job.day))
             self.disk.move(path, self.spool.ended(job.day, job.file, job.status))
         elif waits_in_pending(job) or job.file in self.running:
             self.claims.take(NEW, path, job.file)
-        elif history.digest(seen.data) == job.digest and seen.uid == job.uid:
+        elif as_accepted:
             self.disk.move(path, self.spool.started(job.file))
             self.running.add(job.file)
         elif job.status is not Status.PENDING:

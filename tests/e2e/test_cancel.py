@@ -14,7 +14,7 @@ from tests.e2e.cluster import Cluster, running, sleepers
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A node with one H100 for all tests here that end no daemon."""
-    with running(tmp_path_factory.mktemp("cancel"), grace="1s") as cluster:
+    with running(tmp_path_factory.mktemp("cancel"), grace="4s") as cluster:
         yield cluster.head().node("n1", "H100:1").ready().warm()
 
 
@@ -177,7 +177,7 @@ def test_a_process_that_ignores_sigterm_is_killed_after_the_grace_time_and_only_
     assert "being stopped already" in shared.sky("cancel", str(stubborn)).stderr
     assert shared.statuses()[waiting] == "PENDING"
     assert shared.ended(stubborn, waiting) == ["CANCELLED", "SUCCEEDED"]
-    assert time.monotonic() - began > 1
+    assert time.monotonic() - began > 4
     assert shared.log(waiting) == "gone\n"
     assert sleepers(9512) == []
     shared.sound()

@@ -1,7 +1,7 @@
 """Real docker and podman for tests: stores, sockets and settings of their own, and an image made from busybox.
 
 Fixtures of them are in engine_fixtures.py. Where an engine cannot be had, what needs it is skipped, with the reason;
-`.ci/engines` installs them. Each worker has its own dockerd for the session, started here and ended by its pid.
+`.ci/parts` installs them. Each worker has its own dockerd for the session, started here and ended by its pid.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def found(*programs: str) -> str:
         pytest.skip(f"not root: {programs[0]} is NOT tested")
     for program in (*programs, str(BUSYBOX)):
         if shutil.which(program, path=LOGIN_PATH) is None:
-            pytest.skip(f"there is no {program} (bash .ci/engines installs it): {programs[0]} is NOT tested")
+            pytest.skip(f"there is no {program} (bash .ci/parts installs it): {programs[0]} is NOT tested")
     return str(shutil.which(programs[0], path=LOGIN_PATH))
 
 

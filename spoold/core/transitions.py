@@ -90,9 +90,9 @@ def failure(phases: Sequence[Phase | None]) -> tuple[Status, str] | None:
 
 
 def end_by(job: Job, phases: Sequence[Phase | None]) -> tuple[Status, str] | None:
-    """As what, and why, an attempt ends by the ranks that are over. PENDING: its node ended it, or went down under it
-    (a reboot), and the job asked to run again. None: no rank has failed."""
-    lost = [_named(rank, p, phases) for rank, p in enumerate(phases) if p and (p.fenced or p.phase == "lost")]
+    """As what, and why, an attempt ends by the ranks that are over. PENDING: its node ended it, went down under it (a
+    reboot) or could not begin it in time, and the job asked to run again. None: no rank has failed."""
+    lost = [_named(r, p, phases) for r, p in enumerate(phases) if p and (p.fenced or p.phase in ("lost", "never"))]
     if lost and job.task.restartable:
         return Status.PENDING, "; ".join(lost)
     return failure(phases)

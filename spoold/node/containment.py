@@ -49,6 +49,27 @@ def of_attempt(directory: str, roots: Iterable[int]) -> list[Process]:
     return [process for process in found.values() if process.pid > 1]
 
 
+def of_node(spool_id: str, node: str) -> list[Process]:
+    """Every live process of this host that runs or supervises an attempt of a node, whatever its local directory is:
+    supervisors first, what is below them, and what carries a mark of the node."""
+    place, found = f"/{spool_id}/node-{node}", dict[int, Process]()
+    for pid in all_pids():
+        words = (read(f"/proc/{pid}/cmdline") or "").split("\0")
+        if "spoold.node.starter" in words and any(word.endswith(place) for word in words):
+            _add_tree(pid, found)
+    for pid in all_pids():
+        if pid not in found and any(_is_of_node(environ, spool_id, place) for environ in _environs(pid)):
+            _add_tree(pid, found)
+    found.pop(os.getpid(), None)
+    return list(found.values())
+
+
+def _is_of_node(environ: bytes, spool_id: str, place: str) -> bool:
+    words = environ.split(b"\0")
+    ours = f"SKYSPOOL_SPOOL_ID={spool_id}".encode() in words
+    return ours and any(word.startswith(MARK.encode()) and f"{place}/attempts/".encode() in word for word in words)
+
+
 def _add_tree(pid: int, found: dict[int, Process]) -> None:
     stack = [pid]
     while stack:

@@ -6,6 +6,7 @@ one name would take each other's work; so the second is refused, and told where 
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import socket
@@ -43,8 +44,10 @@ def bind(spool: Spool, disk: Disk, node: str) -> None:
     path = spool.owner(node)
     if disk.publish_new(path, encode(mine)):
         return
-    data = disk.read(path)
-    owner = decode(data, NodeOwner, path) if data else mine
+    data = disk.read(path) or (disk.list(spool.node(node)) and disk.read(path))  # NFS believes again after a listing
+    if not data:
+        raise OSError(errno.ESTALE, "is there and cannot be read", path)
+    owner = decode(data, NodeOwner, path)
     if owner.machine != mine.machine:
         raise Taken(
             f"the node name {node!r} belongs to host {owner.host}",

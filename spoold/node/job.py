@@ -102,7 +102,10 @@ def _open_log(path: str) -> int:
             pass
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     os.fchmod(opened, 0o750)
-    log = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o640, dir_fd=opened)
+    try:
+        log = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o640, dir_fd=opened)
+    except OSError as error:
+        raise Unfit(f"{error.strerror}: {path}") from error
     os.fchmod(log, 0o640)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -133,10 +136,9 @@ def _mount(target: str, source: str) -> None:
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.symlink(source, target)
-    except FileExistsError:
-        pass
     except OSError as error:
-        raise Unfit(f"file_mounts: {target} cannot be made: {error.strerror}") from error
+        if not os.path.islink(target):
+            raise Unfit(f"file_mounts: {target} cannot be made: {error.strerror}") from error
 
 
 def _clone(git: dict[str, str], target: str, env: dict[str, str]) -> None:

@@ -5,29 +5,34 @@
 - It takes the next incarnation where it did not renew within its limit (the first report sees to that), and where it
   was away for longer on purpose.
 - After a reboot nothing that was begun lives, and the local disk may have lost any part of what was not synced: what
-  the former runner may have begun counts as lost, by the spool alone. It had read assigned.json no later than one beat
-  after its last status.json; what was granted after that was never begun here. Both times are the file server's.
-- Where the local directory itself was lost, whatever was assigned counts as lost.
+  the former runner may have begun counts as lost, by the spool alone, unless its end was recorded. It had begun nothing
+  later than T after its last status.json; what was granted after that never was. Both times are the file server's.
+- Where the local directory is another one in the same boot, what still runs is ended first; then whatever was assigned
+  counts as lost.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import time
 from typing import NamedTuple
 
-from spool_layout.errors import Damaged
+from spool_layout.errors import Damaged, SpoolError
 from spool_layout.paths import Spool
 from spool_layout.records import GONE, Assigned, NodeStatus, Phase, decode
 from spool_layout.storage import Disk
 from spoold.local import boot_id
-from spoold.node import progress
+from spoold.node import containment, progress
 from spoold.node.identity import refuse_second
-from spoold.node.workplace import Workplace
+from spoold.node.workplace import Attempt, Workplace
 
 log = logging.getLogger("spoold.node")
 
 STATUS_BYTES = 64 << 20
-LATE = 5.0  # seconds beyond a beat's interval in which a runner may have read assigned.json for the last time
+LATE = 5.0  # seconds beyond T after its last report in which a runner may have begun something, at most
+ENDING = 10.0  # seconds in which killed processes must be gone
 
 
 class Memory(NamedTuple):
@@ -46,9 +51,11 @@ def recall(spool: Spool, disk: Disk, node: str, place: Workplace, limit: float) 
     lost = old is not None and old.memory != place.memory
     if old is not None and lost:
         refuse_second(spool, disk, old)
+        if old.boot == boot_id():
+            end_all(node, place)
         count_as_lost(place, old, read_assigned(spool, disk, node), float("inf"), "the node's local state was lost")
     elif old is not None and old.boot != boot_id():
-        last = written + old.interval + LATE
+        last = written + max(old.interval, old.timeout) + LATE
         count_as_lost(place, old, read_assigned(spool, disk, node), last, "its host was rebooted")
     seen = max(old.seen if old else (0, 0), noted["seen"] if noted else (0, 0))
     incarnation = max(old.incarnation if old else 0, noted["incarnation"] if noted else 0)
@@ -88,6 +95,32 @@ def count_as_lost(place: Workplace, old: NodeStatus, listed: Assigned | None, la
     if listed is not None:
         keys |= {key for key, a in listed.attempts.items() if a.granted <= last and a.want == "run"}
     for key in sorted(keys | set(place.remembered())):
-        if progress.recorded(place.attempt(key)) is None:
+        attempt = place.attempt(key)
+        if (phase := recorded_end(attempt)) is not None:
+            progress.close(attempt, phase)
+        elif progress.recorded(attempt) is None:
             log.warning("attempt %s counts as lost: %s", key, reason)
             progress.settle(place, key, Phase("lost", reason=reason), old.seen)
+
+
+def recorded_end(attempt: Attempt) -> Phase | None:
+    """How an attempt ended, where its supervisor wrote that down and the outcome is still to be written."""
+    try:
+        phase = progress.stand(attempt)
+    except Exception:  # what a power loss left of a file says nothing
+        return None
+    return phase if phase.phase == "exited" else None
+
+
+def end_all(node: str, place: Workplace) -> None:
+    """End what an earlier local directory of this node left running: its outcome is unknown anyhow. SpoolError where it
+    does not end."""
+    spool_id = os.path.basename(os.path.dirname(place.path))
+    end = time.monotonic() + ENDING
+    while left := containment.of_node(spool_id, node):
+        log.warning("ends %d processes of this node whose local state is another one", len(left))
+        for process in left:
+            containment.signal_process(process, signal.SIGKILL)
+        if time.monotonic() > end:
+            raise SpoolError(f"processes of this node do not end: {', '.join(str(p.pid) for p in left)}")
+        time.sleep(0.05)

@@ -46,6 +46,7 @@ log = logging.getLogger("spoold.node")
 ONCE_FOR = 2.0  # seconds that --once waits for what it started: short jobs end within one run of cron
 ONCE_INTERVAL = 60.0  # cron's
 UNCONFIRMED = frozenset({"starting", "setup", "ready", "running", "exited"})
+ASSIGNED, LOCAL = "assigned.json", "the local disk"
 OWN_FILES = frozenset({b"status.json", b"owner.json"})  # changes of these wake nobody here
 
 
@@ -79,7 +80,8 @@ class Runner:
         self.written_at = 0.0
         self.assigned = Assigned(FORMAT, self.settings.name, (0, 0), 0)
         self.final: dict[str, Phase] = {}
-        self.troubles: dict[str, str] = {}  # attempt, or "" for assigned.json -> what keeps it from being heeded
+        self.troubles: dict[str, str] = {}  # attempt, ASSIGNED or LOCAL -> what is wrong with it, told in status.json
+        self.lapsed = False  # whether a lapse was counted and has not been followed by a renewal
         self._remember()
 
     def _remember(self) -> None:
@@ -167,7 +169,7 @@ class Runner:
     def step(self) -> None:
         """One pass."""
         self.waker.watch(self.spool.node(self.node))
-        if self.written is None:
+        if self.written is None or self.notice_lapse():
             self.report(force=True)
         self.starters.look()
         self.look()
@@ -186,7 +188,7 @@ class Runner:
         try:
             found = decode(data, Assigned, path)
         except Damaged as error:
-            self._trouble("", str(error))
+            self._trouble(ASSIGNED, str(error))
             self.read_version, self.read_incarnation = (0, 0), 0  # so that the head writes it anew
             return
         if found.format > FORMAT:
@@ -196,7 +198,7 @@ class Runner:
         elif found.version != self.read_version:
             log.warning("refuses assigned.json %s: has seen %s", found.version, self.seen)
         self.read_version, self.read_incarnation = found.version, found.incarnation
-        self.troubles.pop("", None)
+        self.troubles.pop(ASSIGNED, None)
 
     def try_to_heed(self, key: str, assignment: Assignment) -> None:
         """Do what is due for one attempt; what goes wrong concerns it alone, and is tried again at the next pass."""
@@ -270,7 +272,15 @@ class Runner:
 
     def phases(self) -> dict[str, Phase]:
         """Phase of every attempt that is remembered."""
-        return {key: self.final.get(key) or self.stand(key) for key in self.place.remembered()}
+        return {key: self.final.get(key) or self.try_to_stand(key) for key in self.place.remembered()}
+
+    def try_to_stand(self, key: str) -> Phase:
+        """Where one attempt stands; as reported last where that cannot be told, which concerns it alone."""
+        try:
+            return self.stand(key)
+        except Exception as error:
+            self._trouble(key, f"attempt {key}: {error!r}")
+            return self.written.attempts.get(key, Phase("starting")) if self.written else Phase("starting")
 
     def stand(self, key: str) -> Phase:
         """Where one attempt stands now, after cleaning up where that is due."""
@@ -301,7 +311,7 @@ class Runner:
             progress.forget(self.place.attempt(key))
             self.cleaner.forget(key)
             del self.final[key]
-        for key in [key for key in self.troubles if key and key not in self.assigned.attempts]:
+        for key in self.troubles.keys() - {ASSIGNED, LOCAL, *self.assigned.attempts, *self.place.remembered()}:
             del self.troubles[key]
         return bool(gone)
 
@@ -313,19 +323,32 @@ class Runner:
 
     def report(self, force: bool = False, left: bool = False) -> None:
         """Write status.json if it says something new, or the heartbeat is due."""
-        began, age = boot_time(), self.place.age()
-        if age is None or age > self.limit:
-            if self.written is not None:
-                log.warning("had lost contact for %.0f s: goes on as a new incarnation", age or 0.0)
-            self.incarnation, self.lapses, force = self.incarnation + 1, self.lapses + 1, True
+        began = boot_time()
+        force = self.notice_lapse() or force
         status = self.status(left)
         due = force or time.monotonic() - self.written_at >= self.interval
         if not due and self.written is not None and status == self.written:
             return
         self.beat += 1
         self.disk.publish(self.spool.status(self.node), encode(msgspec.structs.replace(status, beat=self.beat)))
-        self.place.renew(None if left else self.limit, began, self.lapses, self.incarnation, self.seen)
         self.written, self.written_at = msgspec.structs.replace(status, beat=self.beat), time.monotonic()
+        try:
+            self.place.renew(None if left else self.limit, began, self.lapses, self.incarnation, self.seen)
+        except OSError as error:
+            self._trouble(LOCAL, f"{LOCAL}: {error}; nothing can be started")
+        else:
+            self.lapsed = False
+            self.troubles.pop(LOCAL, None)
+
+    def notice_lapse(self) -> bool:
+        """Whether the limit was exceeded since the last renewal: then this is a new incarnation, once."""
+        age = self.place.age()
+        if self.lapsed or (age is not None and age <= self.limit):
+            return False
+        if self.written is not None:
+            log.warning("had lost contact for %.0f s: goes on as a new incarnation", age or 0.0)
+        self.incarnation, self.lapses, self.lapsed = self.incarnation + 1, self.lapses + 1, True
+        return True
 
     def status(self, left: bool) -> NodeStatus:
         """What status.json says, with the last beat."""

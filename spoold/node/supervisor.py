@@ -30,7 +30,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from spoold.node import containment
 from spoold.node.job import KILLED, become, exit_code, reset_signals
@@ -64,7 +64,8 @@ class Supervisor:
         self.order: dict[str, Any] = attempt.read("order.json") or {}
         self.codes: dict[int, int] = {}  # pid -> exit code, of reaped children that were asked for
         self.childless = True
-        self.fenced = self.swept = False
+        self.fenced = False
+        self.sweeper = 0  # pid of the child that stops containers
 
     def run(self) -> None:
         """Mark, spawn, wait, until nothing is left."""
@@ -142,7 +143,9 @@ class Supervisor:
 
     def write_exit(self, stage: str, code: int) -> None:
         """How a stage ended. gone: nothing of the attempt is left, and there will be nothing more."""
-        self.say(f"{stage}.exit", {"code": code, "at": time.time(), "fenced": self.fenced, "gone": self.childless})
+        late = code == KILLED and bool(self.order.get("restartable")) and not self.keeps_time()
+        told = {"code": code, "at": time.time(), "fenced": self.fenced or late, "gone": self.childless}
+        self.say(f"{stage}.exit", told)
 
     # ---- children
 
@@ -170,27 +173,30 @@ class Supervisor:
         """Beyond the limit, end what may run again elsewhere: the head may give it up soon."""
         if self.order.get("restartable") and not self.childless and not self.keeps_time():
             self.fenced = True
-            self.signal_all(signal.SIGKILL)
             if self.attempt.has("containers"):
                 self.fence_containers()
+            self.signal_all(signal.SIGKILL)
 
     def fence_containers(self) -> None:
-        """Kill its containers, which are no children of ours, once, in a child of ours that is waited for."""
-        if self.swept or os.fork():
-            self.swept = True
+        """Kill its containers, which are no children of ours, in a child that is waited for; again if it fails."""
+        if self.sweeper and self.codes[self.sweeper] <= 0:
             return
         try:
-            from spoold.node.containers import stop_all
-
-            signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            stop_all(self.attempt.key, self.order["spool_id"], 0.0, self.attempt.path)
-        finally:
-            os._exit(0)
+            self.sweeper = os.fork()
+        except OSError:
+            return  # the next round tries again
+        self.codes[self.sweeper] = -1
+        if self.sweeper == 0:
+            sweep(self.attempt, self.order["spool_id"])
 
     def signal_all(self, number: int) -> None:
-        """Signal everything below us."""
+        """Signal everything below us, but for what stops containers."""
+        spared = (
+            {process.pid for process in containment.below(self.sweeper)} | {self.sweeper} if self.sweeper else set()
+        )
         for process in containment.below(os.getpid()):
-            containment.signal_process(process, number)
+            if process.pid not in spared:
+                containment.signal_process(process, number)
 
     def keeps_time(self) -> bool:
         """Whether the time rule lets this attempt go on."""
@@ -210,6 +216,18 @@ class Supervisor:
         except OSError:
             pass
         ring(self.bell)
+
+
+def sweep(attempt: Attempt, spool_id: str) -> NoReturn:
+    """In a child: stop the containers of an attempt. Ends with 0 if all have stopped."""
+    code = 1
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        from spoold.node.containers import stop_all
+
+        code = 0 if stop_all(attempt.key, spool_id, 0.0, attempt.path) else 1
+    finally:
+        os._exit(code)
 
 
 def persist(write: Callable[[], None]) -> None:

@@ -28,11 +28,12 @@ class Process(NamedTuple):
     start: int
 
 
-def below(pid: int) -> list[Process]:
-    """Every live process below one, itself left out."""
+def below(pid: int, but: int = 0) -> list[Process]:
+    """Every live process below one, itself left out. but: a child that is left out with all that is below it."""
     found: dict[int, Process] = {}
     for child in children(pid):
-        _add_tree(child, found)
+        if child != but:
+            _add_tree(child, found)
     return list(found.values())
 
 

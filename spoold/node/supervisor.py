@@ -191,12 +191,8 @@ class Supervisor:
 
     def signal_all(self, number: int) -> None:
         """Signal everything below us, but for what stops containers."""
-        spared = (
-            {process.pid for process in containment.below(self.sweeper)} | {self.sweeper} if self.sweeper else set()
-        )
-        for process in containment.below(os.getpid()):
-            if process.pid not in spared:
-                containment.signal_process(process, number)
+        for process in containment.below(os.getpid(), but=self.sweeper):
+            containment.signal_process(process, number)
 
     def keeps_time(self) -> bool:
         """Whether the time rule lets this attempt go on."""

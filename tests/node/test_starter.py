@@ -328,9 +328,7 @@ def test_logs_are_closed_to_others_whatever_the_umask(bench: Bench) -> None:
     "what",
     [
         "a file where its directory should be",
-        pytest.param(
-            "a link where the log should be",
-        ),
+        "a link where the log should be",
     ],
 )
 def test_a_log_that_cannot_be_opened_is_a_failed_setup_that_names_node_and_path(bench: Bench, what: str) -> None:

@@ -11,6 +11,10 @@ Then what was committed and not projected, by listings. A started job whose file
 its nodes yet, or its owner removed the label, which changes nothing: assigned.json and status.json of its nodes tell
 the two apart.
 
+A file that was changed, of a job that was started, becomes a job of its own: the attempt may have been handed over
+without a trace (a deposed head may have overwritten assigned.json), so it is left to its nodes, which tell what came of
+it.
+
 Cut anywhere: the next head finds the same directories with fewer files in them.
 """
 
@@ -116,8 +120,8 @@ class Recovery:
         elif as_accepted:
             self.disk.move(path, self.spool.started(job.file))
             self.running.add(job.file)
-        elif job.status is not Status.PENDING:
-            return self.p.returned(job)
+        elif job.status is not Status.PENDING and kind_of(os.path.basename(path)):
+            return self.p.returned(job)  # it stood nowhere else yet, so no node was ever told of the attempt
         else:
             self.claims.take(NEW, path, job.file)
         return None

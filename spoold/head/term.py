@@ -168,7 +168,7 @@ class Term:
         """Waiting files of jobs that start, to running/. What is found on the way is committed at once.
 
         taking_over: a file that is nowhere may have been removed from running/, which changes nothing: the attempt is
-        handed to its nodes, which tell what came of it.
+        handed to its nodes, which tell what came of it. What stands under its name instead is a job of its own.
         """
         jobs = [job for i in idents if (job := self.state.jobs.get(i)) and job.status is not Status.PENDING]
         in_place: set[str] = set()
@@ -178,7 +178,11 @@ class Term:
             if job.file in in_place:
                 continue
             was, event = job.file, self.projector.start_waiting(job)
-            if event is None or (taking_over and isinstance(event, Ended)):
+            if event is None:
+                continue
+            if taking_over:
+                if isinstance(event, Returned):
+                    self.claims.take(NEW, self.claims.path(was), was)
                 continue
             self.commit_now(event)
             if isinstance(event, Returned):

@@ -333,7 +333,8 @@ class Runner:
         self.disk.publish(self.spool.status(self.node), encode(msgspec.structs.replace(status, beat=self.beat)))
         self.written, self.written_at = msgspec.structs.replace(status, beat=self.beat), time.monotonic()
         try:
-            self.place.renew(None if left else self.limit, began, self.lapses, self.incarnation, self.seen)
+            limit = None if left else self.limit
+            self.place.renew(limit, began, self.lapses, self.incarnation, self.seen, starts=self.limit)
         except OSError as error:
             self._trouble(LOCAL, f"{LOCAL}: {error}; nothing can be started")
         else:

@@ -29,6 +29,7 @@ import ctypes
 import os
 import signal
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -72,7 +73,7 @@ class Supervisor:
         names = self.attempt.names()
         if "marker" in names or not self.order:
             return
-        if not self.keeps_time():
+        if not self.place.keeps_time(self.order["lapses"], first=True):
             if self.attempt.mark("runner"):
                 self.say("outcome", {"phase": "never", "reason": "the node had lost contact when it was to start"})
             return
@@ -222,6 +223,8 @@ def sweep(attempt: Attempt, spool_id: str) -> NoReturn:
         from spoold.node.containers import stop_all
 
         code = 0 if stop_all(attempt.key, spool_id, 0.0, attempt.path) else 1
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(code)
 

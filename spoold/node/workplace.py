@@ -117,12 +117,20 @@ class Workplace:
     # ---- the time rule
 
     def renew(
-        self, limit: float | None, at: float, lapses: int, incarnation: int = 0, seen: tuple[int, int] = (0, 0)
+        self,
+        limit: float | None,
+        at: float,
+        lapses: int,
+        incarnation: int = 0,
+        seen: tuple[int, int] = (0, 0),
+        starts: float | None = None,
     ) -> None:
         """Note that status.json was written. at: boot_time() when the writing began, since the head may have seen the
         new beat any time after that. limit: seconds for which it holds; None: for ever (left on purpose).
-        lapses: how often the limit was exceeded so far. incarnation, seen: what status.json says."""
-        noted = {"boot": boot_id(), "at": at, "limit": limit, "lapses": lapses}
+        lapses: how often the limit was exceeded so far. incarnation, seen: what status.json says. starts: the limit for
+        what was not begun yet, where that is another one."""
+        starts = limit if starts is None else starts
+        noted = {"boot": boot_id(), "at": at, "limit": limit, "lapses": lapses, "starts": starts}
         write(self._file("renewed"), {**noted, "incarnation": incarnation, "seen": seen})
 
     def noted(self) -> Any:
@@ -153,13 +161,15 @@ class Workplace:
         noted = self.noted()
         return int(noted["lapses"]) if noted else 0
 
-    def keeps_time(self, lapses: int) -> bool:
+    def keeps_time(self, lapses: int, first: bool = False) -> bool:
         """Whether the runner has kept its limit ever since there were so many lapses: only then may anything be spawned
-        that was ordered then."""
+        that was ordered then. first: of an attempt of which nothing was begun: nobody waits for that on a node that was
+        stopped on purpose."""
         noted = self.noted()
         if not noted or noted["boot"] != boot_id() or noted["lapses"] != lapses:
             return False
-        return noted["limit"] is None or boot_time() - noted["at"] <= noted["limit"]
+        limit = noted["starts"] if first else noted["limit"]
+        return limit is None or boot_time() - noted["at"] <= limit
 
 
 class Attempt:

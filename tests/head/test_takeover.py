@@ -82,7 +82,10 @@ def test_what_users_do_between_a_kill_and_the_next_head_is_neither_lost_nor_mist
             stage.run()
             stage.finish("a", "b", "c")
             stage.audit()
-            assert all(job.status is Status.SUCCEEDED for jobs in stage.jobs().values() for job in jobs)
+            for jobs in stage.jobs().values():
+                assert any(job.status is Status.SUCCEEDED for job in jobs)
+                # of one that was started, a text that was changed afterwards is a job of its own
+                assert all(job.status is Status.SUCCEEDED or job.reason.startswith("its file") for job in jobs)
         except BaseException as error:
             error.add_note(f"{act.__name__}: {what}")
             raise

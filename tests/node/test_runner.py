@@ -156,6 +156,23 @@ def test_a_restarted_runner_still_refuses_what_its_predecessor_would_have(up: Si
     assert (status.seen, status.read) == ((5, 1), (4, 9)) and status.attempts[key].phase == "running"
 
 
+@pytest.mark.parametrize("behind", ["status.json", "renewed"])
+def test_of_what_is_said_twice_the_later_counts(up: Site, behind: str) -> None:
+    """An old status.json was put back, or the runner was killed before it noted what it had reported."""
+    path = Path(up.spool.status(NODE) if behind == "status.json" else os.path.join(up.place.path, behind))
+    old = path.read_bytes()
+    key = up.task(1, LONG)
+    up.assign(version=(5, 1))
+    up.until(lambda: up.phase(key) == "running" and up.status().seen == (5, 1))
+    up.kill()
+    path.write_bytes(old)
+    up.change(key, want="stop")
+    up.assign(version=(4, 9))
+    up.start()
+    status = up.step()
+    assert (status.seen, status.read) == ((5, 1), (4, 9)) and status.attempts[key].phase == "running"
+
+
 def test_a_status_that_cannot_be_read_starts_nothing(up: Site) -> None:
     up.task(1, proving(up, "one"))
     up.assign()
@@ -602,7 +619,7 @@ def test_a_runner_cut_right_after_its_first_report_keeps_time_again(up: Site, mo
     assert not up.place.was_left()
 
 
-def cut(*_: object) -> None:
+def cut(*_: object, **__: object) -> None:
     """Here the runner is killed."""
     raise KeyboardInterrupt
 
@@ -619,11 +636,17 @@ def test_the_limit_is_noted_by_the_clock_of_the_boot(up: Site) -> None:
 def test_an_attempt_that_cannot_be_begun_keeps_no_other_from_running_and_the_heart_beating(up: Site) -> None:
     runner = up.runner
     assert runner is not None
-    runner.disk = Refusing("/1.job.yaml")
+    runner.orders.disk = Refusing("/1.job.yaml")
     up.task(1, "run: exit 0\n")
     other = up.task(2, "run: exit 0\n")
     up.assign()
+    beat = up.status().beat
     assert up.ended(other).code == 0
+    up.until(lambda: up.status().beat > beat + 1)
+    assert any("job 1" in note and "Input/output error" in note for note in up.status().notes)
+    runner.orders.disk = Disk()
+    assert up.ended("1.1").code == 0
+    assert up.step().notes == []
 
 
 def test_a_damaged_assignment_stops_nothing_and_is_asked_for_again(up: Site) -> None:
@@ -648,7 +671,7 @@ def test_a_lapse_counts_once_however_often_the_local_disk_refuses(up: Site, monk
     assert up.status().incarnation == first + 1
 
 
-def full(*_: object) -> None:
+def full(*args: object, **more: object) -> None:
     """The local disk takes nothing more."""
     raise OSError(28, "No space left on device")
 
@@ -683,6 +706,20 @@ def test_what_a_rank_of_a_gang_left_behind_lives_until_the_head_says_stop(up: Si
     up.assign()
     phase = up.ended(key)
     assert (phase.phase, phase.code) == ("ended", 0)
+
+
+def test_what_was_in_setup_during_a_lapse_runs_when_the_head_has_confirmed_it(up: Site) -> None:
+    wait = f"while [ ! -e {up.folder}/end ]; do sleep 0.02; done"
+    key = up.task(1, f"setup: {wait}\nrun: echo one >> {up.folder}/proof\n")
+    up.assign()
+    up.until(lambda: up.phase(key) == "setup")
+    up.age(3600)
+    (up.folder / "end").touch()
+    up.until(lambda: up.phase(key) == "ready")
+    assert proof(up) == []
+    up.assign()  # addressed to the new incarnation: it was not given up
+    assert up.ended(key).code == 0
+    assert proof(up) == ["one"]
 
 
 # ---- once

@@ -140,8 +140,9 @@ def over(attempt: Attempt) -> Phase:
 
 
 def runs(attempt: Attempt) -> None:
-    """Wait until the run commands run."""
-    until(lambda: progress.stand(attempt).phase == "running" and progress.processes(attempt))
+    """Wait until the run commands run: their process is no longer a copy of its supervisor."""
+    until(lambda: attempt.has("run.pid"))
+    until(lambda: comm(attempt.read("run.pid")["pid"]) != "skyspool-job")
 
 
 def supervisor(attempt: Attempt) -> int:
@@ -426,8 +427,8 @@ def test_beyond_the_limit_containers_of_what_may_run_elsewhere_are_killed(bench:
     engine = bench.folder / "docker"
     engine.write_text(ENGINE.format(bench.folder))
     engine.chmod(0o755)
-    attempt = bench.run("1.1", run="sleep 300", restartable=True, spool_id="5p001")
-    runs(attempt)
+    attempt = bench.run("1.1", run="echo up; sleep 300", restartable=True, spool_id="5p001")
+    until(lambda: bench.log("1.1"))
     note = {"engine": "docker", "path": str(engine), "flags": [], "cwd": "", "env": {}}
     Path(attempt.file("containers")).write_text(json.dumps(note) + "\n")
     bench.place.renew(1.0, boot_time() - 2, 0)
@@ -441,6 +442,30 @@ def test_after_a_stop_on_purpose_time_is_kept_for_ever(bench: Bench) -> None:
     bench.place.renew(None, boot_time() - 10 * FOREVER, 0)
     (bench.folder / "end").touch()
     assert over(attempt).code == 6
+
+
+@pytest.fixture
+def held_up(bench: Bench) -> Attempt:
+    """An attempt whose child waits in opening its log: a FIFO stands for a file server that does not answer."""
+    bench.logs("1.1").mkdir()
+    os.mkfifo(bench.logs("1.1") / "run.log")
+    attempt = bench.run("1.1", run="echo ran >> $PROOF")
+    until(lambda: attempt.has("run.pid"))
+    return attempt
+
+
+def test_a_child_that_was_held_up_beyond_the_limit_never_becomes_the_job(bench: Bench, held_up: Attempt) -> None:
+    bench.place.renew(1.0, boot_time() - 2, 0)
+    answers = os.open(bench.logs("1.1") / "run.log", os.O_RDONLY | os.O_NONBLOCK)
+    assert over(held_up).code == 137
+    os.close(answers)
+    assert bench.proof == []
+
+
+def test_a_child_that_is_held_up_dies_with_its_supervisor(bench: Bench, held_up: Attempt) -> None:
+    child = held_up.read("run.pid")
+    kill(supervisor(held_up))
+    until(lambda: not is_alive(child["pid"], child["start"]))
 
 
 # ---- killed, and not able to write

@@ -81,6 +81,7 @@ class Runner:
         self.assigned = Assigned(FORMAT, self.settings.name, (0, 0), 0)
         self.final: dict[str, Phase] = {}
         self.troubles: dict[str, str] = {}  # attempt, ASSIGNED or LOCAL -> what is wrong with it, told in status.json
+        self.unclear: dict[str, str] = {}  # attempt -> why it cannot be told where it stands; told too
         self.lapsed = False  # whether a lapse was counted and has not been followed by a renewal
         self._remember()
 
@@ -155,7 +156,7 @@ class Runner:
         phases = [phase.phase for phase in self.written.attempts.values()] if self.written else []
         if "exited" in phases or self._stopping():
             times.append(0.1)
-        if "starting" in phases or self.troubles:
+        if "starting" in phases or self.troubles or self.unclear:
             times.append(0.5)
         if not self.waker.native:
             times.append(self.settings.poll if phases else self.settings.idle_poll)
@@ -277,9 +278,14 @@ class Runner:
     def try_to_stand(self, key: str) -> Phase:
         """Where one attempt stands; as reported last where that cannot be told, which concerns it alone."""
         try:
-            return self.stand(key)
+            phase = self.stand(key)
+            self.unclear.pop(key, None)
+            return phase
         except Exception as error:
-            self._trouble(key, f"attempt {key}: {error!r}")
+            text = f"attempt {key}: {error!r}"
+            if self.unclear.get(key) != text:
+                log.error("%s; tries again", text)
+            self.unclear[key] = text
             return self.written.attempts.get(key, Phase("starting")) if self.written else Phase("starting")
 
     def stand(self, key: str) -> Phase:
@@ -311,7 +317,7 @@ class Runner:
             progress.forget(self.place.attempt(key))
             self.cleaner.forget(key)
             del self.final[key]
-        for key in self.troubles.keys() - {ASSIGNED, LOCAL, *self.assigned.attempts, *self.place.remembered()}:
+        for key in self.troubles.keys() - {ASSIGNED, LOCAL, *self.assigned.attempts}:
             del self.troubles[key]
         return bool(gone)
 
@@ -372,7 +378,12 @@ class Runner:
             gpus=self.inventory.gpus,
             cpus_milli=self.inventory.cpus_milli,
             memory_mb=self.inventory.memory_mb,
-            notes=[*self.inventory.notes, *filter(None, [self.starters.trouble]), *self.troubles.values()],
+            notes=[
+                *self.inventory.notes,
+                *filter(None, [self.starters.trouble]),
+                *self.troubles.values(),
+                *self.unclear.values(),
+            ],
             seen=self.seen,
             read=self.read_version,
             read_incarnation=self.read_incarnation,

@@ -24,6 +24,7 @@ GRACE_S = 2.0  # what has just been killed may still be on its way out
 
 
 def pytest_configure() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `make test &` ignores it, for all below too
     os.environ[MARK] = secrets.token_hex(8)
 
 

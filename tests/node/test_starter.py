@@ -286,9 +286,10 @@ def comm(pid: int) -> str:
 
 
 def signals(pid: int) -> list[int]:
-    """The signals that a process blocks, and those that it ignores."""
+    """The signals that a process blocks, and those that it ignores; without 32 and 33, which the C library keeps for
+    itself and lets nobody reset."""
     said = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return [int(said[field], 16) for field in ("SigBlk", "SigIgn")]
+    return [int(said[field], 16) & ~(0b11 << 31) for field in ("SigBlk", "SigIgn")]
 
 
 def terminal(pid: int) -> int:

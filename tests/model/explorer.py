@@ -132,8 +132,7 @@ def print_table(model, limit):
         states, verdict, trace = explore(model.Model(model.SCENARIOS[scenario], [rule]), limit)
         seconds = time.monotonic() - start
         print(
-            f"without {rule:20} {scenario:34} {states:9,} states {seconds:6.1f} s "
-            f"{len(trace):3} steps to: {verdict}",
+            f"without {rule:20} {scenario:34} {states:9,} states {seconds:6.1f} s {len(trace):3} steps to: {verdict}",
             flush=True,
         )
         red += not trace

@@ -109,7 +109,7 @@ def _distance(lacks: list[Lack | None], count: int) -> float:
 
 def lack(state: State, node: Node, demand: Demand) -> Lack | None:
     """What a node lacks to serve one rank now; None: nothing."""
-    if node.state != "up":
+    if node.state != "up" or node.left:
         return Lack(node.name, "state", 1, 0, ())
     if demand.milli and (free := free_gpus(node, demand)) < demand.milli:
         return Lack(node.name, "gpu", demand.milli, free, _gpu_holders(state, node, demand))

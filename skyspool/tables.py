@@ -24,6 +24,7 @@ COLOURS = {
     "SUCCEEDED": "blue",
     "up": "green",
     "down": "red",
+    "stopped": "yellow",
     "lost contact": "yellow",
     "refused": "red",
 }

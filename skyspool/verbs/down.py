@@ -9,6 +9,7 @@ import click
 from skyspool import daemons
 from skyspool.clusters import Cluster, default, named
 from skyspool.present import Watch
+from skyspool.say import note
 from spool_layout.errors import SpoolError
 from spool_layout.storage import Disk
 
@@ -23,9 +24,10 @@ def command(directory: str | None, jobs: bool) -> int:
     """End the head and the node on this host. Running jobs are left alone, unless --jobs is given."""
     cluster, disk = named(directory) if directory else default(), Disk()
     found = daemons.running(cluster, disk)
+    note(f"Cluster {cluster.name}: {cluster.spool.root}")
     nodes = {status.node for status, _ in daemons.node_statuses(cluster, disk) if status.host == daemons.host()}
     if jobs:
-        end_jobs(cluster, disk, nodes)
+        end_jobs(cluster, disk, nodes, {daemon.what for daemon in found if daemon.kind == "node"})
     left = daemons.stop(found)
     for daemon in found:
         told = "does not end" if daemon in left else "stopped"
@@ -41,7 +43,18 @@ def on_nodes(watch: Watch, nodes: set[str]) -> list[int]:
     return [job.id for job in watch.refresh().jobs.values() if nodes & {a.node for a in job.allocations}]
 
 
-def end_jobs(cluster: Cluster, disk: Disk, nodes: set[str]) -> None:
+def check_ends(cluster: Cluster, disk: Disk, nodes: set[str], running: set[str]) -> None:
+    """SpoolError where jobs run under a node of this host that has no runner now: nobody could end their processes."""
+    for node in sorted(nodes - running):
+        if ids := on_nodes(Watch(cluster, disk), {node}):
+            raise SpoolError(
+                f"jobs {', '.join(map(str, ids))} run here under node {node}, which is stopped and cannot end them; "
+                "nothing was stopped",
+                f"spoold node {cluster.spool.root} --name {node}      # then: skyspool down {cluster.word} --jobs",
+            )
+
+
+def end_jobs(cluster: Cluster, disk: Disk, nodes: set[str], running: set[str]) -> None:
     """Cancel what runs on these nodes, and wait until it is gone. SpoolError where nobody could carry that out."""
     from skyspool import heads, submission
     from skyspool.verbs.cancel import request
@@ -54,8 +67,9 @@ def end_jobs(cluster: Cluster, disk: Disk, nodes: set[str]) -> None:
         which = ", ".join(map(str, ids))
         raise SpoolError(
             f"jobs {which} run here, and no head is alive to cancel them; nothing was stopped",
-            "skyspool up && skyspool down --jobs",
+            f"skyspool up {cluster.word} && skyspool down {cluster.word} --jobs",
         )
+    check_ends(cluster, disk, nodes, running)
     submission.ask(cluster.spool, disk, request(list(ids)))
     click.echo(f"Cancelling jobs {', '.join(map(str, ids))} …", err=True)
     end = time.monotonic() + PATIENCE
@@ -73,5 +87,6 @@ def tell_jobs(cluster: Cluster, disk: Disk, nodes: set[str]) -> None:
     left = on_nodes(Watch(cluster, disk), nodes)
     if left:
         which = ", ".join(map(str, left))
-        click.echo(f"note: jobs {which} go on running here; the next node finds them again", err=True)
-        click.echo("hint: skyspool up      # or, to end them: skyspool up && skyspool down --jobs", err=True)
+        click.echo(f"note: jobs {which} go on running here; the next node of that name finds them again", err=True)
+        up = f"skyspool up {cluster.word}"
+        click.echo(f"hint: {up}      # or, to end them: {up} && skyspool down {cluster.word} --jobs", err=True)

@@ -156,7 +156,7 @@ def node_table(state: State, now: float) -> Table:
 def _node_row(node: Node, now: float) -> tuple[str, ...]:
     cpus = node.cpus_milli - sum(share.cpus_milli for share in node.shares.values())
     memory = node.memory_mb - sum(share.memory_mb for share in node.shares.values())
-    state = f"{node.state} (stopped)" if node.left and node.state != "up" else node.state
+    state = "stopped" if node.left else node.state
     return (
         node.name,
         state,

@@ -57,7 +57,7 @@ def test_nodes_that_are_away(scene: Scene, sky: Run) -> None:
     scene.node("n2", state="down", left=True)
     lines = sky("status").out.splitlines()
     assert lines[7].startswith(" n1    lost contact ")
-    assert lines[8].startswith(" n2    down (stopped) ")
+    assert lines[8].startswith(" n2    stopped ")
 
 
 def test_a_gpu_that_its_node_no_longer_reports(scene: Scene, sky: Run) -> None:

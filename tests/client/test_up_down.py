@@ -92,7 +92,7 @@ def test_down_leaves_running_jobs_alone_and_up_finds_them_again(
     assert process("exec", "-d", "--", "sleep 1000").out == "Job submitted, ID: 1\n"
     eventually(lambda: state(spool).jobs[1].start_at)
     ran = process("down")
-    assert "note: jobs 1 go on running here; the next node finds them again" in ran.err
+    assert "note: jobs 1 go on running here; the next node of that name finds them again" in ran.err
     ran = process("down", "--jobs")
     assert ran.code == 1
     assert "jobs 1 run here, and no head is alive to cancel them; nothing was stopped" in ran.err

@@ -18,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 .PHONY: help venv test lint model demo install uninstall wheel man clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: .venv/.dev  ## make or renew .venv, with the tools for development
 
@@ -55,7 +55,8 @@ install:  ## install for this user: skyspool and spoold in ~/.local/bin (PREFIX=
 	@for program in skyspool spoold; do ln -sf $(HOUSE)/bin/$$program $(PREFIX)/bin/$$program; done
 	@for page in $(HOUSE)/share/man/man?/*; do section=$$(basename $$(dirname $$page)); \
 		mkdir -p $(PREFIX)/share/man/$$section && ln -sf $$page $(PREFIX)/share/man/$$section/; done
-	@case :$$PATH: in *:$(PREFIX)/bin:*) ;; *) echo "note: $(PREFIX)/bin is not on your PATH";; esac
+	@case :$$PATH: in *:$(PREFIX)/bin:*) ;; *) echo "note: $(PREFIX)/bin is not on your PATH; for this shell, and in ~/.profile for the next ones:"; \
+		echo "  export PATH=\"$(PREFIX)/bin:\$$PATH\"";; esac
 
 uninstall:  ## take away what install made
 	rm -f $(PREFIX)/bin/skyspool $(PREFIX)/bin/spoold

@@ -1,5 +1,6 @@
 #!/bin/sh
-# spool-submit.sh DIR TASK.yaml [NAME]: submit a job from a host that has no Python, as `skyspool exec -d` would.
+# spool-submit.sh DIR TASK.yaml [NAME]: submit a job from a host that has no Python, as `skyspool launch -d` would: its
+# setup runs too. Nothing is put into the text, so a workdir must be absolute or begin with ~, and none means your home.
 #
 # The text is written to DIR/tmp, made durable, and renamed into DIR/pending as NAME@TOKEN.yaml, so that no head ever
 # sees half of it; it ends with YAML's end mark, so that no head waits for more. TOKEN grows with time: jobs keep their

@@ -31,8 +31,21 @@ VERBS = {
     "down": "Stop this machine's head and node.",
     "init": "Make a spool.",
     "use": "Name a spool as the default one.",
+    "doctor": "Measure whether a directory can hold a spool.",
     "prune": "Remove what is left of jobs that ended long ago.",
     "demo": "Play a short story with four simulated GPUs.",
+}
+# what other queues call it -> what it is here
+ELSEWHERE = {
+    **dict.fromkeys(("run", "submit", "sbatch", "srun", "qsub", "bsub", "add", "enqueue", "start"), "exec"),
+    **dict.fromkeys(("ls", "list", "ps", "jobs", "squeue", "sacct", "qstat", "bjobs"), "queue"),
+    **dict.fromkeys(("stop", "kill", "rm", "remove", "delete", "scancel", "qdel", "bkill"), "cancel"),
+    **dict.fromkeys(("log", "tail", "follow", "output", "attach", "wait"), "logs"),
+    **dict.fromkeys(("nodes", "gpus", "sinfo", "show-gpus", "info", "top"), "status"),
+    **dict.fromkeys(("explain", "reason"), "why"),
+    **dict.fromkeys(("check", "validate"), "lint"),
+    **dict.fromkeys(("clean", "purge", "gc"), "prune"),
+    "create": "init",
 }
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
@@ -66,19 +79,25 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does; for a word that is no verb, with the nearest one."""
+        """As click does; for a word that is no verb, with the one that was meant."""
         name = args[0]
         if not name.startswith("-") and name not in VERBS:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, VERBS, 1)
-            ctx.fail(f"there is no verb {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            near = nearest_verb(name)
+            ctx.fail(f"there is no verb {name!r}" + (f"; did you mean {near!r}?" if near else ""))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of verbs, without importing one."""
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
+
+
+def nearest_verb(name: str) -> str:
+    """The verb that was meant: what other queues call so, or else what is written almost so; or ""."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name.lower(), (*VERBS, *ELSEWHERE), 1)
+    return ELSEWHERE.get(near[0], near[0]) if near else ""
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -127,9 +127,11 @@ def open_spool(place: str, name: str = "") -> Cluster:
     except OSError as error:
         raise NotASpool(f"{spool.root}: {error.strerror}") from error
     if data is None:
+        import shlex
+
         raise NotASpool(
             f"{spool.root} holds no spool.yaml: no spool was made there, or its share is not mounted",
-            f"mount the share, or make a spool: skyspool init {spool.root}",
+            f"mount the share, or make a spool: skyspool init {shlex.quote(spool.root)}",
         )
     words = plain.read(data)
     if words is None or not isinstance(words.get("name"), str):
@@ -183,6 +185,15 @@ def default() -> Cluster:
             f"skyspool use {next(iter(config.clusters))}",
         )
     raise UsageError("no cluster is configured, and SKYSPOOL_DIR is not set", MAKE_ONE)
+
+
+def typed(cluster: Cluster) -> str:
+    """What a hint has to type behind a verb so that this cluster is meant: nothing where it is the default one."""
+    try:
+        meant = os.path.realpath(default().spool.root)
+    except SpoolError:
+        meant = ""
+    return "" if meant == os.path.realpath(cluster.spool.root) else f" {cluster.word}"
 
 
 def named(word: str) -> Cluster:

@@ -48,10 +48,19 @@ def host() -> str:
     return socket.gethostname()
 
 
-def log_file(cluster: Cluster, kind: str) -> str:
-    """Where a daemon of this host says what it does."""
+def local_file(cluster: Cluster, name: str) -> str:
+    """A file about this host's daemons of a spool, outside the spool."""
     base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return os.path.join(base, "skyspool", f"{cluster.name}-{host()}-{kind}.log")
+    return os.path.join(base, "skyspool", f"{cluster.name}-{host()}-{name}")
+
+
+def log_of(pid: int) -> str | None:
+    """The file to which a process of this host says what it does; None where that is no file: a terminal, a journal."""
+    try:
+        place = os.readlink(f"/proc/{pid}/fd/2")
+    except OSError:
+        return None
+    return place if os.path.isfile(place) else None
 
 
 # ---- finding
@@ -111,7 +120,7 @@ class Started(NamedTuple):
 
 def start(cluster: Cluster, kind: str, options: Sequence[str] = ()) -> Started:
     """Start a daemon in the background; it may not be ready yet."""
-    log = log_file(cluster, kind)
+    log = local_file(cluster, f"{kind}.log")
     os.makedirs(os.path.dirname(log), mode=0o700, exist_ok=True)
     with open(log, "ab") as out:
         process = subprocess.Popen(

@@ -1,6 +1,7 @@
 """Following a job: showing what it prints while it prints it, and ending as it ended.
 
-What is said about the job (it waits, it started, how it ended) goes to stderr, in SkyPilot's words. Following ends by
+What is said about the job (it waits, it started, how it ended) goes to stderr, in SkyPilot's words; while it waits also
+for what, and again when that has changed, but in a long wait more and more seldom. Following ends by
 itself when the job is over; its exit code is that of the job's state (states.EXIT_CODES). Ctrl-C ends the following and
 leaves the job alone; killing it does no harm either, since nothing but reading is done. A job that is started again
 (its node was lost) is followed again. While no head is alive nobody tells how a job ends: that is said once.
@@ -26,6 +27,7 @@ FASTEST, SLOWEST = 0.05, 0.5  # seconds between two looks at the logs: while som
 STATE_PAUSE = 0.3  # seconds between two looks at the events
 PIDS_PATIENCE = 5.0  # seconds in which the processes of several ranks, which SkyPilot's prefixes name, become known
 SILENCE_PAUSE = 10.0  # seconds between two looks whether a head is alive
+WHY_PAUSE, WHY_SELDOM = 2.0, 300.0  # seconds between two looks at what it waits for: at first, and at last
 SEGFAULT = 139
 LINES = 1000  # of each rank, where nothing else is asked for
 
@@ -38,7 +40,9 @@ class Follower:
         self.ident, self.job, self.tail, self.screen = job.id, job, tail, Screen(raw)
         self.attempt, self.told_start, self.told_wait, self.told_silence = 0, False, False, False
         self.run_began = False
-        self.next_head = self.named_by = 0.0
+        self.next_head = self.next_why = self.named_by = 0.0
+        self.why_pause = WHY_PAUSE
+        self.told_why: object = None
         self.setup: list[Source] = []
         self.run: list[Source] = []
 
@@ -63,6 +67,8 @@ class Follower:
         if job.status is Status.PENDING and not self.told_wait:
             note(f"Waiting for task resources on {job.task.num_nodes} node(s).")
             self.told_wait = True
+        if job.status is Status.PENDING and time.monotonic() >= self.next_why:
+            self._tell_why()
         if job.attempt > self.attempt and job.allocations:
             self._begin()
         elif job.allocations:  # processes are known only some time after the start
@@ -73,6 +79,16 @@ class Follower:
             self.told_start = True
         if job.live and not self.told_silence:
             self._listen()
+
+    def _tell_why(self) -> None:
+        """Say what it waits for, if that is not what was said last. A job that fits starts at once: that is no wait."""
+        from skyspool.reasons import why
+
+        reason = why(self.watch.state, self.job, time.time(), served=True)  # a dead head is told by _listen
+        if reason.kind != "fits" and reason.mark != self.told_why:
+            note(reason.text)
+            self.told_why, self.why_pause = reason.mark, min(self.why_pause * 2, WHY_SELDOM)
+        self.next_why = time.monotonic() + self.why_pause
 
     def _begin(self) -> None:
         """Follow a new attempt."""

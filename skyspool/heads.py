@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from skyspool.clusters import Cluster
 from spool_layout.errors import Damaged
+from spool_layout.mounts import is_network
 from spool_layout.paths import Spool, is_passing
 from spool_layout.records import HeadStatus, decode
-from spool_layout.settings import is_network
 from spool_layout.storage import Disk
 
 RECORD_BYTES = 64 * 1024

@@ -2,7 +2,7 @@
 
 An ID is digits. A handle is what `exec` printed when the ID was not known yet. A name means the newest job that has
 it. Ended jobs that the ledger forgot are looked for in done/. A file in pending/ that no head has accepted yet is
-meant by its handle or its name too.
+meant by its handle or its name too. A file that was rejected is no job, but whoever asks for it is told why.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import time
 from typing import NamedTuple
 
 from skyspool import past
+from skyspool.ages import ago
 from skyspool.clusters import Cluster
+from skyspool.heads import heads, is_served
 from skyspool.present import Watch
+from skyspool.say import note
 from spool_layout.errors import SpoolError
 from spool_layout.paths import Spool, id_of, is_digits, is_handle, is_passing, is_task_file, label, without_ending
-from spool_layout.records import Job
+from spool_layout.records import Job, Rejection
 from spool_layout.replay import State
 from spool_layout.states import EXIT_NOT_FOUND, Status
 from spool_layout.storage import Disk, Entry
@@ -52,6 +55,16 @@ class Waiting(NamedTuple):
         """What a listing shows as its name."""
         return label(self.file)
 
+    def waits_for(self, served: bool) -> str:
+        """Why it has no ID yet, in one sentence. served: whether a head is alive."""
+        told = "the head has not accepted it yet" if served else "no head is alive to accept it"
+        return f"{one_line(self.handle)} waits in pending/: {told}"
+
+
+def one_line(text: str) -> str:
+    """Somebody's text as one line: no control characters, lines joined."""
+    return "".join(c if c.isprintable() else "?" for c in "; ".join(text.splitlines()))
+
 
 def me() -> int:
     """Who asks: files and jobs are theirs whose user ID they carry."""
@@ -71,6 +84,7 @@ def meant(cluster: Cluster, disk: Disk, watch: Watch, word: str) -> Job | Waitin
         files = waiting(cluster.spool, disk, unaccepted(cluster.spool, listed, state))
         found = newest_file(files, word) or in_state(state, word) or in_past(cluster.spool, disk, word)
         if found is not None:
+            _tell_later_rejection(cluster, state, found, word)
             return found
         if not is_handle(word) or time.monotonic() > end:
             raise missing(cluster, state, word)
@@ -106,19 +120,49 @@ def in_past(spool: Spool, disk: Disk, word: str) -> Job | None:
 def missing(cluster: Cluster, state: State, word: str) -> NoSuchJob:
     """No such job: what is there instead."""
     newest = state.next_id - 1
+    if refused := rejected(state, word):
+        return NoSuchJob(*_rejection_words(cluster, refused))
     if is_digits(word):
         told = f"the newest has ID {newest}" if newest else "there is none yet"
         return NoSuchJob(f"no job {word} on {cluster.name}: {told}", f"skyspool queue {cluster.word}")
+    import shlex
     from difflib import get_close_matches
 
     from skyspool.clusters import configuration
 
+    if _is_cluster(word):
+        return NoSuchJob(
+            f"no job on {cluster.name} has the handle or name {word!r}; it names a cluster, and a command takes one",
+            f"skyspool queue {shlex.quote(word)}",
+        )
     near = get_close_matches(word, {job.name for job in state.known()} | configuration().clusters.keys(), 1)
     told = f"; did you mean {near[0]!r}?" if near else ""
     return NoSuchJob(
         f"no job on {cluster.name} has the handle or name {word!r}, and no cluster is called so{told}",
         f"skyspool queue {cluster.word}",
     )
+
+
+def _is_cluster(word: str) -> bool:
+    from skyspool.clusters import lookup
+
+    try:
+        return lookup(word) is not None
+    except SpoolError:  # one that cannot be read
+        return True
+
+
+def newest(cluster: Cluster, disk: Disk, watch: Watch) -> Job | Waiting:
+    """What was submitted last: the latest job, or a file that no head is there to accept. NoSuchJob.
+
+    While a head is alive only jobs count: a file that it leaves alone, since it cannot read it, stays in pending/.
+    """
+    listed = pending_files(cluster.spool, disk)
+    state = watch.refresh()
+    files = waiting(cluster.spool, disk, unaccepted(cluster.spool, listed, state))
+    if files and not (state.known() and is_served(heads(cluster, disk))):
+        return files[-1]
+    return latest(cluster, state)
 
 
 def latest(cluster: Cluster, state: State) -> Job:
@@ -133,6 +177,40 @@ def latest_running(state: State, uid: int) -> Job | None:
     """This user's newest job that runs, and is not being stopped."""
     mine = [j for j in state.jobs.values() if j.uid == uid and j.status is Status.RUNNING and j.stop is None]
     return mine[-1] if mine else None
+
+
+# ---- what was rejected
+
+
+def rejected(state: State, word: str) -> Rejection | None:
+    """The newest rejected file that a word means: by its file name, its handle or its name.
+
+    One that was mended and dropped again under its name has become a job.
+    """
+    fitting = (r for r in reversed(state.rejected) if word in (r.drop, without_ending(r.drop), label(r.drop)))
+    found = next(fitting, None)
+    mended = found and any(job.drop == found.drop and job.submitted > found.at for job in state.known())
+    return None if mended else found
+
+
+def _tell_later_rejection(cluster: Cluster, state: State, found: Job | Waiting, word: str) -> None:
+    """That the job which a name means is not what was dropped last under this name."""
+    refused = rejected(state, word)
+    if isinstance(found, Job) and found.submitted and refused and refused.at > found.submitted and not is_digits(word):
+        message, _ = _rejection_words(cluster, refused)
+        note(f"note: this is job {found.id}, which is older than a file of this name: {message}")
+
+
+def _rejection_words(cluster: Cluster, refused: Rejection) -> tuple[str, str]:
+    """(why it is no job, how to see more). What a file says may be anything: it is made printable."""
+    import shlex
+
+    place, name = (cluster.spool.rejected, refused.file) if refused.file else (cluster.spool.pending, refused.drop)
+    reason = "\n".join(map(one_line, refused.reason.splitlines()))
+    return (
+        f"{one_line(refused.drop)} was rejected {ago(refused.at, time.time())}: {reason}",
+        f"skyspool lint --dropped {shlex.quote(os.path.join(place, name))}      # it stands there",
+    )
 
 
 # ---- what was dropped and has no ID yet

@@ -8,17 +8,18 @@ codes, the reason of its state, its handle, and the times in ISO 8601. Keys are 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from skyspool.ages import ago, duration, iso, shorter
-from skyspool.jobs import Waiting
+from skyspool.jobs import Waiting, one_line
 from skyspool.tables import Table, cut
-from spool_layout.fit import demanded
+from spool_layout.fit import in_full
 from spool_layout.paths import Spool, without_ending
 from spool_layout.records import WHOLE, Demand, Gpu, Job, Rejection
 from spool_layout.replay import State
-from spool_layout.states import Status
+from spool_layout.states import ENDED, LIVE, Status
 from spool_layout.users import user_name
 
 HEADINGS = ("ID", "NAME", "USER", "SUBMITTED", "STARTED", "DURATION", "RESOURCES", "STATUS", "LOG")
@@ -42,6 +43,13 @@ def select(state: State, files: Iterable[Waiting], uid: int | None, live_only: b
     return Shown(jobs[::-1], mine[::-1])
 
 
+def summary(shown: Shown) -> str:
+    """`2 PENDING, 1 RUNNING; 40 SUCCEEDED, 3 FAILED`: what is shown in all, in the order of a job's life."""
+    counts = Counter([job.status for job in shown.jobs] + [Status.PENDING] * len(shown.files))
+    live, over = ([s for s in Status if counts[s] and s in part] for part in (LIVE, ENDED))
+    return "; ".join(", ".join(f"{counts[s]} {s}" for s in part) for part in (live, over) if part)
+
+
 def lately_rejected(state: State, uid_name: str | None, now: float) -> list[Rejection]:
     """The files rejected in the last day, oldest first. uid_name: of this user's; None: of all."""
     return [r for r in state.rejected if now - r.at < DAY and uid_name in (None, r.user)]
@@ -63,8 +71,8 @@ def served(job: Job, gpus: dict[str, Gpu]) -> tuple[Demand, ...]:
 
 
 def resources(job: Job, gpus: dict[str, Gpu]) -> str:
-    """`2x[H100:4]`; alternatives joined by ` or `."""
-    return f"{job.task.num_nodes}x[{' or '.join(dict.fromkeys(demanded(d) for d in served(job, gpus)))}]"
+    """`2x[H100:4]`, with CPUs and memory where they were asked for; alternatives joined by ` or `."""
+    return f"{job.task.num_nodes}x[{' or '.join(dict.fromkeys(in_full(d) for d in served(job, gpus)))}]"
 
 
 def all_gpus(state: State) -> dict[str, Gpu]:
@@ -72,9 +80,15 @@ def all_gpus(state: State) -> dict[str, Gpu]:
     return {slot.gpu.uuid: slot.gpu for node in state.nodes.values() for slot in node.gpus}
 
 
+def began(job: Job) -> float | None:
+    """When run commands began; while the node has not told it yet of a job that runs, when it got its slots."""
+    return job.granted if job.start_at is None and job.status is Status.RUNNING else job.start_at
+
+
 def span(job: Job, now: float) -> float | None:
     """Seconds that run commands have run; None before they began."""
-    return None if job.start_at is None else (job.end_at or now) - job.start_at
+    start = began(job)
+    return None if start is None else (job.end_at or now) - start
 
 
 def log_dir(spool: Spool, job: Job) -> str:
@@ -99,10 +113,10 @@ def _row(spool: Spool, job: Job, gpus: dict[str, Gpu], now: float, home: str) ->
         place = "~" + place[len(home) :]
     return (
         str(job.id),
-        printable(job.name) or "-",
+        one_line(job.name) or "-",
         job.user,
         ago(job.submitted, now),
-        ago(job.start_at, now),
+        ago(began(job), now),
         "-" if seconds is None else duration(seconds),
         resources(job, gpus),
         status(job),
@@ -128,14 +142,9 @@ def status(job: Job) -> str:
     return f"{job.status} (stopping)" if job.stop is not None and job.live else str(job.status)
 
 
-def printable(text: str) -> str:
-    """Somebody's text as one line: no control characters, lines joined."""
-    return "".join(c if c.isprintable() else "?" for c in "; ".join(text.splitlines()))
-
-
 def rejection(refused: Rejection, now: float) -> str:
     """One line about a file that was no task."""
-    return f"rejected {ago(refused.at, now)}: {printable(refused.drop)}: {printable(refused.reason)}"
+    return f"rejected {ago(refused.at, now)}: {one_line(refused.drop)}: {one_line(refused.reason)}"
 
 
 # ---- records
@@ -156,7 +165,7 @@ def record(spool: Spool, job: Job, gpus: dict[str, Gpu], now: float) -> dict[str
         "username": job.user,
         "user_hash": str(job.uid),
         "submitted_at": job.submitted,
-        "start_at": job.start_at,
+        "start_at": began(job),
         "end_at": job.end_at,
         "resources": resources(job, gpus),
         "status": str(job.status),
@@ -174,7 +183,7 @@ def record(spool: Spool, job: Job, gpus: dict[str, Gpu], now: float) -> dict[str
         "stopping": str(job.stop) if job.stop is not None and job.live else None,
         "duration": span(job, now),
         "submitted": iso(job.submitted),
-        "started": iso(job.start_at),
+        "started": iso(began(job)),
         "ended": iso(job.end_at),
     }
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 
+from spool_layout.storage import ask_again
+
 BLOCK = 1 << 16
 CHUNK = 1 << 20  # bytes of one look, so that a large file does not fill the memory
 RETRIES = 5
@@ -19,25 +21,37 @@ LONGEST = 1 << 22  # bytes of a line that are kept back until it is whole
 def read(path: str, offset: int, limit: int = CHUNK) -> bytes:
     """Up to `limit` bytes from `offset` on; b"" where there is nothing (yet)."""
     for attempt in range(RETRIES):
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                return os.pread(descriptor, limit, offset)
-            finally:
-                os.close(descriptor)
-        except FileNotFoundError:
+        descriptor = _open(path)
+        if descriptor < 0:
             return b""
+        try:
+            return os.pread(descriptor, limit, offset)
         except OSError as error:
             if error.errno != errno.ESTALE or attempt == RETRIES - 1:
                 raise
+        finally:
+            os.close(descriptor)
     return b""
+
+
+def _open(path: str) -> int:
+    """The file opened, -1 where it is missing: by what the server says, not by what a client of NFS remembers."""
+    for attempt in range(RETRIES):
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            if attempt or not ask_again(path):
+                return -1
+        except OSError as error:
+            if error.errno != errno.ESTALE or attempt == RETRIES - 1:
+                raise
+    return -1
 
 
 def size(path: str) -> int:
     """The bytes in a file now; 0 where it is not there."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
+    descriptor = _open(path)
+    if descriptor < 0:
         return 0
     try:
         return os.fstat(descriptor).st_size

@@ -30,9 +30,11 @@ def look(cluster: Cluster, disk: Disk) -> Present:
     try:
         return read_present(cluster.spool, disk)
     except FileNotFoundError as error:
+        import shlex
+
         raise Unreadable(
             f"{error.filename} is missing: the spool is not whole, or its share is not mounted",
-            f"skyspool init {cluster.spool.root}      # makes what is missing",
+            f"skyspool init {shlex.quote(cluster.spool.root)}      # makes what is missing",
         ) from error
     except PermissionError as error:
         raise Unreadable(f"{error.filename}: {error.strerror}") from error

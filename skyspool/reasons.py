@@ -1,8 +1,8 @@
 """What a job waits for: found in the state, as data, and told in one sentence. Pure.
 
 A pending job waits because no set of nodes has room for all its ranks now. What is missing is looked for on each node:
-GPUs of the right kind (whole ones, or enough of one), CPUs, memory. The nodes that come nearest are told, with who
-holds what is missing there.
+GPUs of the right kind (whole ones, or enough of one), CPUs, memory. The nodes that come nearest are told, with all that
+is missing there, and nothing else, and who holds it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from skyspool.ages import ago, lasted
-from spool_layout.fit import asked, could_ever, existing, number, serves
+from spool_layout.fit import asked, could_ever, cpus, existing, meant, number, serves
 from spool_layout.paths import parse_attempt_key
 from spool_layout.records import WHOLE, Demand, Job, Node
 from spool_layout.replay import State
 from spool_layout.states import Status
 
 NODES_TOLD = 3
+KINDS = ("gpu", "cpus", "memory")  # in this order they are told
 HOLDERS_TOLD = 4  # of one node
 
 
@@ -45,6 +46,11 @@ class Reason(NamedTuple):
     kind: str
     text: str
     lacks: tuple[Lack, ...] = ()
+
+    @property
+    def mark(self) -> object:
+        """The same for as long as the reason is, though its words tell other durations."""
+        return self.kind, [(x.node, x.what, x.free, [holder.id for holder in x.holders]) for x in self.lacks]
 
     def data(self) -> dict[str, Any]:
         """For -o json."""
@@ -81,45 +87,52 @@ def _waits(state: State, job: Job, now: float, served: bool) -> Reason:
     if not nodes:
         return Reason("no node", f"job {job.id} waits for a node: none is known yet{_unserved(served)}")
     if not could_ever(task.demands, task.num_nodes, nodes):
+        near = meant(task.demands, nodes)
         return Reason(
             "impossible",
             f"job {job.id} asks for {asked(task.demands, task.num_nodes)}, which no known "
-            f"nodes could ever serve; there is: {existing(nodes)}",
+            f"nodes could ever serve; there is: {existing(nodes)}{f'; did you mean {near}?' if near else ''}",
         )
-    found = [(demand, [lack(state, node, demand) for node in nodes if serves(node, demand)]) for demand in task.demands]
-    if any(lacks.count(None) >= task.num_nodes for _, lacks in found):
+    found = [(demand, [lacking(state, n, demand) for n in nodes if serves(n, demand)]) for demand in task.demands]
+    if any(there.count([]) >= task.num_nodes for _, there in found):
         return Reason("fits", f"job {job.id} fits: it starts at the head's next look{_unserved(served)}")
-    demand, lacks = min(found, key=lambda pair: _distance(pair[1], task.num_nodes))
-    missing = sorted((x for x in lacks if x is not None), key=lambda x: (x.wanted - x.free, x.node))
-    return Reason("full", _sentence(job, demand, missing, now) + _unserved(served), tuple(missing))
+    demand, there = min(found, key=lambda pair: _distance(pair[1], task.num_nodes))
+    missing = sorted(filter(None, there), key=lambda lacks: (_far(lacks), lacks[0].node))
+    sentence = _sentence(job, demand, missing, now) + _unserved(served)
+    return Reason("full", sentence, tuple(lack for lacks in missing for lack in lacks))
 
 
 def _unserved(served: bool) -> str:
     return "" if served else " (and for a head: none is alive)"
 
 
-def _distance(lacks: list[Lack | None], count: int) -> float:
-    """How far from fitting an alternative is: what the nearest nodes lack, as a part of what is wanted."""
-    parts = sorted((x.wanted - x.free) / max(1, x.wanted) if x else 0.0 for x in lacks)
+def _distance(there: list[list[Lack]], count: int) -> float:
+    """How far from fitting an alternative is: what the nearest nodes lack."""
+    parts = sorted(map(_far, there))
     return sum(parts[:count]) if len(parts) >= count else float("inf")
+
+
+def _far(lacks: list[Lack]) -> float:
+    """How far from fitting a node is: what it lacks, as a part of what is wanted."""
+    return sum((lack.wanted - lack.free) / max(1, lack.wanted) for lack in lacks)
 
 
 # ---- one node
 
 
-def lack(state: State, node: Node, demand: Demand) -> Lack | None:
-    """What a node lacks to serve one rank now; None: nothing."""
+def lacking(state: State, node: Node, demand: Demand) -> list[Lack]:
+    """All that a node lacks to serve one rank now."""
     if node.state != "up" or node.left:
-        return Lack(node.name, "state", 1, 0, ())
+        return [Lack(node.name, "state", 1, 0, ())]
+    lacks = []
     if demand.milli and (free := free_gpus(node, demand)) < demand.milli:
-        return Lack(node.name, "gpu", demand.milli, free, _gpu_holders(state, node, demand))
-    free = node.cpus_milli - sum(share.cpus_milli for share in node.shares.values())
-    if free < demand.cpus_milli:
-        return Lack(node.name, "cpus", demand.cpus_milli, free, _share_holders(state, node, "cpus_milli"))
-    free = node.memory_mb - sum(share.memory_mb for share in node.shares.values())
-    if free < demand.memory_mb:
-        return Lack(node.name, "memory", demand.memory_mb, free, _share_holders(state, node, "memory_mb"))
-    return None
+        lacks.append(Lack(node.name, "gpu", demand.milli, free, _gpu_holders(state, node, demand)))
+    for what, field in (("cpus", "cpus_milli"), ("memory", "memory_mb")):
+        wanted: int = getattr(demand, field)
+        free = getattr(node, field) - sum(getattr(share, field) for share in node.shares.values())
+        if free < wanted:
+            lacks.append(Lack(node.name, what, wanted, free, _share_holders(state, node, field)))
+    return lacks
 
 
 def free_gpus(node: Node, demand: Demand) -> int:
@@ -164,40 +177,48 @@ def _holders(state: State, held: dict[str, int]) -> tuple[Holder, ...]:
 # ---- words
 
 
-def wanted(demand: Demand, count: int) -> str:
-    """`4 H100 on one node`, `half`: what is waited for."""
-    where = "on one node" if count == 1 else f"on each of {count} nodes"
-    if not demand.milli:
-        return f"{number(demand.cpus_milli)} CPUs {where}" + (
-            f" with {demand.memory_mb / 1024:g} GiB" if demand.memory_mb else ""
-        )
-    return f"{number(demand.milli)} {demand.accelerator} {where}"
+def wanted(demand: Demand, count: int, what: set[str]) -> str:
+    """`4 H100 on one node`, `4 CPUs beside 1 H100 on each of 2 nodes`: what is waited for, of what is asked for."""
+    amounts = {"gpu": demand.milli, "cpus": demand.cpus_milli, "memory": demand.memory_mb}
+    words = {kind: _amount(amount, kind, demand.accelerator) for kind, amount in amounts.items()}
+    waited = [words[kind] for kind in KINDS if kind in what]
+    beside = f" beside {words['gpu']}" if demand.milli and "gpu" not in what else ""
+    return f"{' and '.join(waited)}{beside} {'on one node' if count == 1 else f'on each of {count} nodes'}"
 
 
-def _sentence(job: Job, demand: Demand, missing: list[Lack], now: float) -> str:
-    told = "; ".join(_node_words(lack, demand, now) for lack in missing[:NODES_TOLD])
+def _sentence(job: Job, demand: Demand, missing: list[list[Lack]], now: float) -> str:
+    what = {lack.what for lacks in missing for lack in lacks} - {"state"} or _all_asked(demand)
+    kind = demand.accelerator if what != {"gpu"} else ""  # to be named where it is not alone
+    told = "; ".join(_lack_words(lack, kind, now) for lacks in missing[:NODES_TOLD] for lack in lacks)
     more = f"; and {len(missing) - NODES_TOLD} more nodes" if len(missing) > NODES_TOLD else ""
     also = " (or another of its alternatives)" if len(job.task.demands) > 1 else ""
-    return f"job {job.id} waits for {wanted(demand, job.task.num_nodes)}{also}: {told}{more}"
+    return f"job {job.id} waits for {wanted(demand, job.task.num_nodes, what)}{also}: {told}{more}"
 
 
-def _node_words(lack: Lack, demand: Demand, now: float) -> str:
+def _all_asked(demand: Demand) -> set[str]:
+    """What a job waits for that only waits for a node."""
+    return {"gpu" if demand.milli else "cpus"} | ({"memory"} if demand.memory_mb else set())
+
+
+def _lack_words(lack: Lack, kind: str, now: float) -> str:
+    """One thing that one node lacks, and who holds it. kind: the accelerator where it must be named."""
     if lack.what == "state":
         return f"{lack.node} is not up"
-    told = [_holder_words(holder, lack.what, now) for holder in lack.holders[:HOLDERS_TOLD]]
+    told = [_holder_words(holder, lack.what, kind, now) for holder in lack.holders[:HOLDERS_TOLD]]
     if rest := lack.holders[HOLDERS_TOLD:]:
-        told.append(f"{len(rest)} more jobs hold {_amount(sum(holder.amount for holder in rest), lack.what)}")
-    return f"{lack.node} has {_amount(lack.free, lack.what)} free" + (f"; {', '.join(told)}" if told else "")
+        told.append(f"{len(rest)} more jobs hold {_amount(sum(holder.amount for holder in rest), lack.what, kind)}")
+    return f"{lack.node} has {_amount(lack.free, lack.what, kind)} free" + (f"; {', '.join(told)}" if told else "")
 
 
-def _amount(amount: int, what: str) -> str:
+def _amount(amount: int, what: str, kind: str) -> str:
+    """`2 H100`, `1 CPU`, `4 GiB of memory`."""
     if what == "memory":
         return f"{amount / 1024:g} GiB of memory"
-    return number(amount) + (" CPUs" if what == "cpus" else "")
+    return cpus(amount) if what == "cpus" else f"{number(amount)} {kind}".rstrip()
 
 
-def _holder_words(holder: Holder, what: str, now: float) -> str:
-    amount = _amount(holder.amount, what)
+def _holder_words(holder: Holder, what: str, kind: str, now: float) -> str:
+    amount = _amount(holder.amount, what, kind)
     if holder.since is None:
         return f"job {holder.id}, which was given up there, holds {amount} until the node tells that it is gone"
     return f"job {holder.id} holds {amount} ({holder.status} for {lasted(holder.since, now)})"

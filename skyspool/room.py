@@ -32,8 +32,8 @@ def measure(spool: Spool, disk: Disk, seconds: float = SECONDS) -> Room:
     end = time.monotonic() + seconds
     logs, files_of_logs, whole = _walk([spool.logs], "", end)
     rest, files, also = _walk([spool.root], spool.logs, end)
-    free, total, _ = disk.room(spool.root)
-    return Room(logs + rest, logs, files + files_of_logs, whole and also, free, total)
+    space = disk.room(spool.root)
+    return Room(logs + rest, logs, files + files_of_logs, whole and also, space.free, space.total)
 
 
 def _walk(folders: list[str], but: str, end: float) -> tuple[int, int, bool]:

@@ -151,12 +151,18 @@ def begin(setup: list[Source], run: list[Source], tail: int) -> bool:
     return any(source.reader.offset for source in (*setup, *run))
 
 
+def silent(job: Job) -> str:
+    """What to say of a job of which there is no output."""
+    if job.start_at is not None:
+        return "printed nothing"
+    return "has not started" if job.live else "ended before it ran" if not job.attempt else "left no output"
+
+
 def show(cluster: Cluster, disk: Disk, state: State, job: Job, tail: int, raw: bool) -> int:
     """What a job has printed so far. 0 for a job that is not over, as under SkyPilot."""
     setup, run = sources(cluster, disk, state, job)
     begin(setup, run, tail)
-    screen = Screen(raw)
-    screen.drain([*setup, *run], last=True)
-    if not run:
-        note(f"note: job {job.id} has not started: it is {job.status}{f' ({job.reason})' if job.reason else ''}")
+    printed = Screen(raw).drain([*setup, *run], last=True)
+    if not run or not (printed or job.live):
+        note(f"note: job {job.id} {silent(job)}: it is {job.status}{f' ({job.reason})' if job.reason else ''}")
     return 0 if job.live else EXIT_CODES[job.status]

@@ -10,12 +10,13 @@ Cut before the rename: a file is left in tmp/, which nobody looks at. Cut after 
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from typing import NamedTuple
 
-from spool_layout import history
-from spool_layout.errors import SpoolError
+from spool_layout import history, reserve
+from spool_layout.errors import Full, SpoolError
 from spool_layout.paths import Spool, drop_name, without_ending
 from spool_layout.records import Accepted, Rejected, decode_event
 from spool_layout.storage import Disk
@@ -24,6 +25,7 @@ ALPHABET = "0123456789abcdefghijklmnopqrstuv"  # base32hex: sorts as the numbers
 TIME_LETTERS, CHANCE_LETTERS = 11, 3
 ID_PATIENCE = 1.0  # seconds to wait for an ID where a head is alive
 POLL = 0.02
+MAKE_ROOM = "skyspool prune --older 30d --dry-run      # what could be removed"
 
 
 class Dropped(NamedTuple):
@@ -59,7 +61,9 @@ def token(now: float | None = None) -> str:
 
 
 def drop(spool: Spool, disk: Disk, name: str, text: bytes) -> Dropped:
-    """Submit a task file's text. name: any label. SpoolError where the spool may not be written to."""
+    """Submit a task file's text. name: any label. Full; SpoolError where the spool may not be written to."""
+    if lacks := reserve.lack(disk.room(spool.pending)):
+        raise Full(f"nothing was submitted: {spool.root} is full: {lacks}", MAKE_ROOM)
     return _put(spool, disk, drop_name(name, token()), spool.pending, text)
 
 
@@ -78,6 +82,8 @@ def _put(spool: Spool, disk: Disk, file: str, folder: str, text: bytes) -> Dropp
                 f"{private} was gone before it could be moved to {folder}; it may have been submitted", "skyspool queue"
             )
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Full(f"nothing was submitted: {spool.root}: {error.strerror}", MAKE_ROOM) from error
         raise SpoolError(
             f"nothing was submitted: {error.filename or spool.root}: {error.strerror}", f"ls -ld {spool.tmp} {folder}"
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -44,15 +43,6 @@ CLOUD_FLAGS = ("--use-spot/--no-use-spot", "--down", "--retry-until-up", "--resi
 SHORT = {"--instance-type": "-t", "--idle-minutes-to-autostop": "-i", "--retry-until-up": "-r", "--workspace": "-w"}
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Entrypoint(click.Command):
-    """A command whose words after `--` are known to be so."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Remember how many words stand behind `--`; click itself drops it."""
-        ctx.meta["after"] = len(args) - args.index("--") - 1 if "--" in args else None
-        return super().parse_args(ctx, args)
 
 
 def options(function: F) -> F:
@@ -103,45 +93,13 @@ def ignored_options(values: dict[str, Any]) -> list[str]:
     return [name.split("/")[0] for name in (*CLOUD_VALUES, *CLOUD_FLAGS) if values.get(_key(name)) is not None]
 
 
-# ---- which spool, which task
-
-
-def place(words: tuple[str, ...], cluster: str | None, after: int | None) -> tuple[Cluster, tuple[str, ...]]:
-    """(cluster, entrypoint). A first word that could only have been meant as a cluster, and is none, is an error."""
-    from skyspool import clusters
-
-    if cluster is not None:
-        return clusters.named(cluster), words
-    found = clusters.lookup(words[0]) if words else None
-    if found is not None:
-        return found, words[1:]
-    if words and _meant_as_cluster(words, after):
-        raise clusters.unknown(words[0])
-    return clusters.default(), words
-
-
-def _meant_as_cluster(words: tuple[str, ...], after: int | None) -> bool:
-    """`NAME -- COMMAND` and `NAME FILE.yaml`, where NAME is no file and no program."""
-    import shutil
-
-    from spool_layout.paths import TASK_ENDINGS
-
-    if after is not None and len(words) == after + 1:
-        return True
-    return (
-        len(words) == 2
-        and words[1].endswith(TASK_ENDINGS)
-        and os.path.isfile(words[1])
-        and shutil.which(words[0]) is None
-    )
-
-
 # ---- submitting
 
 
 def submit(values: dict[str, Any], leave_out: tuple[str, ...]) -> int:
     """Carry out one exec or launch; the exit code. leave_out: fields of the task that are not submitted."""
     from skyspool import task, variables
+    from skyspool.entrypoint import check_words, place, tell_script
     from spool_layout.errors import UsageError
     from spool_layout.storage import Disk
 
@@ -152,13 +110,18 @@ def submit(values: dict[str, Any], leave_out: tuple[str, ...]) -> int:
             "there is nothing to run: give a task file or a command",
             f"skyspool exec {cluster.word} task.yaml\n  or: skyspool exec {cluster.word} -- COMMAND",
         )
+    quoted = after is not None and len(words) <= after
+    if not quoted:
+        check_words(cluster, words, named=words != values["words"] or values["cluster"] is not None)
     if values["git_url"] and values["workdir"]:
         raise UsageError("--workdir and --git-url exclude each other")
     given = variables.gather(values["env"], values["env_file"], values["secret"], values["secret_file"])
     asked = task.Asked(given, *(values[key] for key in task.Asked._fields[1:]))
-    what = task.entry(words, quoted=after is not None and len(words) <= after)
+    what = task.entry(words, quoted)
     resolved = task.resolve(what, asked, leave_out)
     tell(what, resolved, ignored_options(values))
+    if not (values["workdir"] or values["git_url"]):
+        tell_script(cluster, what.command)
     if not resolved.spec.run and not resolved.spec.setup:
         note("note: the task has nothing to run; no job was made")
         return 0
@@ -219,11 +182,14 @@ def check_fit(cluster: Cluster, disk: Disk, spec: TaskSpec) -> None:
         note(f"note: whether {cluster.name} could serve it, the head will tell: {error.message}")
         return
     if not nodes:
-        note(f"note: no node of {cluster.name} is known yet; whether the job fits, the head will tell")
+        near = fit.meant(spec.demands, ())
+        told = f"; did you mean {near}?" if near else ""
+        note(f"note: no node of {cluster.name} is known yet; whether the job fits, the head will tell{told}")
     elif not fit.could_ever(spec.demands, spec.num_nodes, nodes):
+        near = fit.meant(spec.demands, nodes)
         raise SpoolError(
             f"{cluster.name} could never serve this: it asks for {fit.asked(spec.demands, spec.num_nodes)}"
-            f", and there is: {fit.existing(nodes)}",
+            f", and there is: {fit.existing(nodes)}{f'; did you mean {near}?' if near else ''}",
             f"skyspool status {cluster.word}      # --wait submits it all the same, for a node that is yet to come",
         )
 

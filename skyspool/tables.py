@@ -84,6 +84,11 @@ def cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(1, width - 1)] + "…"
 
 
+def scrolls(lines: int) -> bool:
+    """Whether so many lines are more than a terminal shows at once, a line for the prompt aside."""
+    return sys.stdout.isatty() and lines >= os.get_terminal_size(sys.stdout.fileno()).lines > 0
+
+
 def show(table: Table, steps: Sequence[Callable[[Table], Table]] = ()) -> None:
     """Print a table on stdout."""
     if not sys.stdout.isatty():

@@ -2,8 +2,9 @@
 
 The words are a task file or a command, as under SkyPilot: joined by spaces they name a file that holds a YAML mapping,
 or they are a bash command (named `sky-cmd`). One word that ends in .yaml is always meant as a file, unless it stands
-behind `--` and there is none. What is submitted is complete in itself: the options are in it, envs are
-resolved, paths are absolute, and it ends with YAML's end mark, so that the head never waits for more of it.
+behind `--` and there is none; a task file that more words follow is an error, since nothing could be done with them.
+What is submitted is complete in itself: the options are in it, envs are resolved, paths are absolute, and it ends with
+YAML's end mark, so that the head never waits for more of it.
 
 `exec` leaves out setup and file_mounts; `launch` keeps them.
 """
@@ -71,6 +72,29 @@ def entry(words: Sequence[str], quoted: bool = False) -> Entry:
     if text is not None and (looks_so or _is_mapping(text)):
         return Entry(joined, text, "")
     return Entry("", b"", joined)
+
+
+def leading_file(words: Sequence[str]) -> str:
+    """The first of several words where it is a task file, or is called like one, and is no program; else ""."""
+    import shutil
+
+    first = words[0] if len(words) > 1 else ""
+    if not first or " ".join(words) == entry(words, quoted=True).path or shutil.which(first):
+        return ""
+    text = _text(first)
+    return first if first.endswith(TASK_ENDINGS) or (text is not None and _is_mapping(text)) else ""
+
+
+def script(command: str) -> str:
+    """The script or program beside us that bash will not find or may not run, being called so; else "".
+
+    Where it runs PATH may be another one: it is no error.
+    """
+    import shutil
+
+    word = command.split(maxsplit=1)[0] if command.strip() else ""
+    is_script = os.path.isfile(word) and not word.endswith(TASK_ENDINGS)
+    return word if is_script and not shutil.which(word) else ""
 
 
 def _text(path: str) -> bytes | None:
@@ -146,9 +170,10 @@ def unplaced(problem: Problem) -> str:
 
 
 def _leave_out(raw: dict[str, Any], fields: tuple[str, ...]) -> list[str]:
-    """exec leaves out setup and file_mounts, which are launch's; what to tell of it."""
+    """exec leaves out setup and file_mounts, which are launch's; --no-setup leaves out setup. What to tell of it."""
     skipped = [key for key in fields if raw.pop(key, None)]
-    return [f"note: skipped: {' and '.join(skipped)} (`skyspool launch` does not)"] if skipped else []
+    why = "as --no-setup says" if fields == ("setup",) else "which only `skyspool launch` heeds"
+    return [f"note: skipped: {' and '.join(skipped)}, {why}"] if skipped else []
 
 
 def _override(raw: dict[str, Any], asked: Asked) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 
@@ -159,6 +159,25 @@ def resolve(name: str) -> list[str]:
     that nobody knows is itself.
     """
     return list(_resolved(name.strip()))
+
+
+def nearest(name: str, there: Collection[str] = ()) -> str:
+    """The accelerator that somebody may have meant by a name that is none: H10O -> H100; else "".
+
+    there: what the nodes have, besides what is known.
+    """
+    if not name or any(same(name, kind) for kind in (*there, *_KNOWN)):
+        return ""
+    import difflib  # here, since a name without faults does not need it
+
+    names = {_as_seen(kind): kind for kind in (*(known.name for known in _KNOWN.values()), *there)}
+    near = difflib.get_close_matches(_as_seen(name), names, 1, 0.7)
+    return names[near[0]] if near else ""
+
+
+def _as_seen(name: str) -> str:
+    """A name with the letters and digits made one that look the same: O and 0, I, l and 1."""
+    return name.strip().lower().translate(str.maketrans("oil", "011"))
 
 
 @functools.lru_cache(1024)

@@ -53,10 +53,24 @@ class BadSettings(SpoolError):
     fault = "admin"
 
 
+class UnsafeMount(SpoolError):
+    """The file system under a spool, or how it is mounted, breaks what the spool promises."""
+
+    exit_code = EXIT_CONFIG
+    fault = "admin"
+
+
 class Damaged(SpoolError):
     """A record that this system wrote itself cannot be read back. Unknown is not absent (promise P10)."""
 
     exit_code = EXIT_DATA
+
+
+class Full(SpoolError):
+    """The spool has no room for new jobs: its disk or somebody's quota is full."""
+
+    exit_code = EXIT_IO
+    fault = "admin"
 
 
 class Taken(SpoolError):

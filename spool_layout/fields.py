@@ -184,6 +184,14 @@ CLOUD_TASK = MappingProxyType(
         "_metadata": MAPPING,
     }
 )
+# What stands at the top of a file though it is a field of its resources.
+MISPLACED = MappingProxyType(
+    {
+        word: f"resources.{word}"
+        for word in (*RESOURCES, *CLOUD_RESOURCES)
+        if word not in (*TASK, *CLOUD_TASK) and not word.startswith("_")
+    }
+)
 # A file mount that is no path: a bucket.
 STORAGE = fields(
     {

@@ -32,11 +32,16 @@ def number(milli: int) -> str:
     return f"{milli / WHOLE:g}"
 
 
+def cpus(milli: int) -> str:
+    """`1 CPU`, `0.5 CPUs`."""
+    return f"{number(milli)} CPU{'' if milli == WHOLE else 's'}"
+
+
 def demanded(demand: Demand) -> str:
-    """`H100:4`, or `CPU:1+` where no accelerator is asked for (SkyPilot shows a job that names no CPUs as 1+)."""
+    """`H100:4`, or `CPU:0.5` where no accelerator is asked for: what is held, where SkyPilot shows 1+."""
     if demand.milli:
         return f"{demand.accelerator}:{number(demand.milli)}"
-    return f"CPU:{'1' if demand.cpus_milli == Demand().cpus_milli else number(demand.cpus_milli)}+"
+    return f"CPU:{number(demand.cpus_milli)}"
 
 
 def asked(demands: Sequence[Demand], num_nodes: int) -> str:
@@ -48,10 +53,22 @@ def in_full(demand: Demand) -> str:
     """One alternative, with the CPUs and memory it names."""
     words = [demanded(demand)]
     if demand.milli and demand.cpus_milli != Demand().cpus_milli:
-        words.append(f"{number(demand.cpus_milli)} CPUs")
+        words.append(cpus(demand.cpus_milli))
     if demand.memory_mb:
         words.append(f"{demand.memory_mb / 1024:g} GiB")
     return ", ".join(words)
+
+
+def meant(demands: Sequence[Demand], nodes: Iterable[Node]) -> str:
+    """`H100`: the accelerator that a slip of the pen may have meant, of those that the nodes have or that are known.
+
+    "" where every name that is asked for is one of these, or nothing is like it.
+    """
+    from spool_layout import accelerators  # only where something is wrong
+
+    there = {slot.gpu.name for node in nodes for slot in node.gpus}
+    found = (accelerators.nearest(demand.accelerator, there) for demand in demands if demand.milli)
+    return next(filter(None, found), "")
 
 
 def existing(nodes: Iterable[Node]) -> str:
@@ -64,4 +81,4 @@ def described(node: Node) -> str:
     """What one node has."""
     gpus = Counter(slot.gpu.name for slot in node.gpus if slot.present)
     names = [f"{name}:{count}" for name, count in sorted(gpus.items())] or ["no GPU"]
-    return ", ".join([*names, f"{number(node.cpus_milli)} CPUs", f"{node.memory_mb // 1024} GiB"])
+    return ", ".join([*names, cpus(node.cpus_milli), f"{node.memory_mb // 1024} GiB"])

@@ -17,6 +17,8 @@ File names:
     claims/EPOCH.TOKEN/request-N-NAME.yaml a request, taken to be carried out
     events/EPOCH.jsonl                     what the head of that epoch did
     ledger/EPOCH.SEQ.json                  an immutable generation of the ledger
+    doctor/HOST.json                       what was measured of the file system on that host
+    tmp/.doctor-WORD/                      where it is measured; in a directory that is no spool, in that itself
 
 An attempt's key is ID.ATTEMPT ("17.1"); a task of an array will be ID_TASK.ATTEMPT ("17_3.1").
 """
@@ -43,6 +45,7 @@ _CLAIM_DIR = re.compile(r"^([1-9]\d*)\.([0-9a-z]+)$")
 _DAY = re.compile(r"^\d{4}-\d{2}-\d{2}$")
 _CLUSTER = re.compile(r"^[A-Za-z][A-Za-z0-9._-]{0,62}$")
 _NODE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+_PROBE = re.compile(r"^\.doctor-([0-9a-v]{6})$")
 _ATTEMPT = re.compile(r"^(\d+)(?:_(\d+))?\.(\d+)$")
 
 
@@ -156,6 +159,17 @@ def claim_epoch_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def probe_dir(parent: str, word: str) -> str:
+    """PARENT/.doctor-WORD: where a file system is measured."""
+    return os.path.join(parent, f".doctor-{word}")
+
+
+def probe_of(name: str) -> str | None:
+    """WORD of .doctor-WORD, or None."""
+    match = _PROBE.match(name)
+    return match[1] if match else None
+
+
 class Spool:
     """The places of one spool. root: its directory, made absolute, links kept as they are."""
 
@@ -170,6 +184,7 @@ class Spool:
         self.archive = join("events", "archive")
         self.generations, self.claims, self.locks = join("ledger"), join("claims"), join("locks")
         self.head_lock = join("locks", "head")
+        self.doctor = join("doctor")
 
     def _join(self, *parts: str) -> str:
         return os.path.join(self.root, *parts)
@@ -193,6 +208,7 @@ class Spool:
             self.generations,
             self.claims,
             self.locks,
+            self.doctor,
         )
 
     def dropped(self, name: str) -> str:
@@ -240,6 +256,10 @@ class Spool:
     def head(self, name: str) -> str:
         """heads/NAME.json: a head that leads or stands by, and that it lives."""
         return os.path.join(self.heads, f"{name}.json")
+
+    def diagnosis(self, host: str) -> str:
+        """doctor/HOST.json: what was measured on a host. host: any host's name."""
+        return os.path.join(self.doctor, f"{re.sub(r'[^A-Za-z0-9._-]|^[.]', '_', host) or '_'}.json")
 
     def node(self, node: str) -> str:
         """nodes/NODE."""

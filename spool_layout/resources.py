@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,8 +27,10 @@ from spool_layout.shapes import is_number
 
 MOST_ALTERNATIVES = 200  # of one task; a pass of the scheduler looks at each
 MOST_OF_ANYTHING = 1_000_000  # accelerators, CPUs, GiB
+LARGEST_NODE = 64  # accelerators; a bare number above is rather part of a name
 EXAMPLE = "write a name and a number, such as H100:8"
 
+_BARE = re.compile(r"\d+(\.\d+)?\Z")
 _UNITS = {f"{power}{end}": 2.0 ** (10 * n - 20) for n, power in enumerate("kmgtp") for end in "bi"}  # in GiB
 
 Field = tuple[Any, Path]  # a value, and where it stands
@@ -132,7 +135,7 @@ class ResourcesReader:
                 self.problems.add(path, f"names more than {MOST_ALTERNATIVES} alternatives")
             return list(dict.fromkeys(found))
         if value is not None:
-            hint = "put it in quotes" if is_number(value) else EXAMPLE if value else "leave it out where none is needed"
+            hint = _numbered(value) if is_number(value) else EXAMPLE if value else "leave it out where none is needed"
             self.problems.add(path, f"must be a name and a count, such as H100:8, not {told(value)}", hint)
         return []
 
@@ -180,9 +183,22 @@ def _number(value: Any, units: dict[str, float]) -> float:
         return math.nan
 
 
+def _numbered(number: float) -> str:
+    """What to write for accelerators that are given as a bare number: a count that lacks its name, or 4090."""
+    text = f"{number:g}"
+    return "put it in quotes" if number > LARGEST_NODE or accelerators.canonical(text) != text else _with_name(text)
+
+
+def _with_name(count: str) -> str:
+    return f"write the name too, such as H100:{count}"
+
+
 def _objection(name: str, count: float) -> tuple[str, str] | None:
     """What is wrong with a name and a count, and what to do; None for nothing."""
     by_memory = accelerators.is_memory_request(name)
+    if _BARE.match(name) and accelerators.canonical(name) == name:  # 4090 is RTX4090, 4 is no accelerator
+        hint = _with_name(name) if count == 1 and 0 < float(name) <= LARGEST_NODE else EXAMPLE
+        return f"{told(name)} is a number, not the name of an accelerator", hint
     if not by_memory and not accelerators.is_name(name):
         return f"{told(name)} is no name of an accelerator", EXAMPLE
     if count > 1 and not count.is_integer():

@@ -17,32 +17,6 @@ from spool_layout.errors import BadSettings, NewerFormat, NotASpool
 from spool_layout.paths import FORMAT, Spool, is_cluster_name
 from spool_layout.storage import Disk
 
-NETWORK_FILE_SYSTEMS = frozenset(
-    {
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "lustre",
-        "gpfs",
-        "beegfs",
-        "ceph",
-        "glusterfs",
-        "afs",
-        "9p",
-        "hostfs",
-        "fuse.sshfs",
-        "fuse.glusterfs",
-        "fuse.ceph",
-        "fuse.juicefs",
-        "orangefs",
-        "pvfs2",
-        "panfs",
-        "wekafs",
-    }
-)
-
 
 class Keep(msgspec.Struct, frozen=True, omit_defaults=True):
     """How long, or how much, is kept of what is over. Seconds, bytes; None: all of it."""
@@ -209,8 +183,8 @@ def _check_values(settings: Settings, where: str) -> None:
     for key, least in (("max_file", 1), ("recent", 0)):
         if getattr(settings, key) < least:
             raise BadSettings(f"{where}: {key} must be at least {least}")
-    if settings.lock_threshold <= settings.lock_heartbeat:
-        raise BadSettings(f"{where}: lock_threshold must be longer than lock_heartbeat")
+    if settings.lock_threshold < 2 * settings.lock_heartbeat:
+        raise BadSettings(f"{where}: lock_threshold must be at least twice as long as lock_heartbeat")
     if settings.node_timeout <= settings.fence_margin + settings.heartbeat:
         raise BadSettings(f"{where}: node_timeout must be longer than fence_margin and heartbeat together")
     if not is_cluster_name(settings.name):
@@ -222,7 +196,7 @@ def _check_values(settings: Settings, where: str) -> None:
 
 def first_text(name: str, network: bool) -> str:
     """The spool.yaml that `init` writes. network: whether the directory is on a network file system."""
-    beat, threshold = (5, 20) if network else (1, 4)
+    beat, threshold = (12, 30) if network else (1, 4)  # each renewal costs a file server 20 calls
     return (
         f"# Settings of this spool: see spool(5). What is not named here has its default.\n"
         f"format: {FORMAT}\n"
@@ -230,28 +204,5 @@ def first_text(name: str, network: bool) -> str:
         f"name: {name}\n"
         f"lock_heartbeat: {beat}s      # how often the leading head says that it lives\n"
         f"lock_threshold: {threshold}s     # after so long another head leads\n"
-        + ("heartbeat: 5s\n" if network else "")
+        + ("heartbeat: 10s\n" if network else "")
     )
-
-
-def file_system(path: str) -> tuple[str, str]:
-    """(type, mount options) of the file system under path, from /proc/self/mountinfo; ("", "") if unknown."""
-
-    path = os.path.realpath(path)
-    best = ("", "", "")
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                fields = line.split()
-                point = fields[4].encode().decode("unicode_escape")
-                dash = fields.index("-")
-                if (path + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best[0]):
-                    best = (point, fields[dash + 1], f"{fields[5]},{fields[dash + 3]}")
-    except OSError:
-        return "", ""
-    return best[1], best[2]
-
-
-def is_network(path: str) -> bool:
-    """Whether changes made by other hosts may come to this path untold."""
-    return file_system(path)[0] in NETWORK_FILE_SYSTEMS

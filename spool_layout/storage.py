@@ -4,8 +4,9 @@ Rules, each from measurement on NFS 3 and 4.2 or from the model of the protocol:
 
 - A file is read by opening it anew by path, to the end, and closed. ESTALE (a file replaced while it is read,
   version 3) means: open again.
-- A listing by path is fresh; a name that was once missing may stay missing for a minute. So nobody concludes
-  absence from `read`, only from `list`, or from trying to create or to move.
+- A name that was once missing may stay missing for a minute, until its directory is opened. So `read` does that, and
+  still nobody concludes absence from `read`, only from `list`, or from trying to create or to move.
+- A listing is as fresh as the directory's time stamps: see `SharedDisk`.
 - rename, link, unlink and mkdir may succeed and yet report an error, when the reply was lost and the call was
   repeated. Each call here looks, after such an error, whether it happened after all.
 - What gets a public name is complete: written under a private name, fsynced, then renamed or linked.
@@ -46,6 +47,15 @@ class Seen(NamedTuple):
     modified_ns: int = 0
 
 
+class Space(NamedTuple):
+    """Room on a file system, for us: bytes and inodes, left and in all. Some file systems say 0 inodes in all."""
+
+    free: int
+    total: int
+    inodes: int
+    inodes_total: int
+
+
 class NotRegular(OSError):
     """A link, FIFO, device, directory or socket stands where a file should."""
 
@@ -62,17 +72,14 @@ class Disk:
 
     def read(self, path: str, start: int = 0) -> bytes | None:
         """What a file of ours says now, from byte `start` on, or None where opening it says that it is missing."""
+        asked_again = False
         for attempt in range(RETRIES):
             try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-                try:
-                    if start:
-                        os.lseek(descriptor, start, os.SEEK_SET)
-                    return _read_all(descriptor)
-                finally:
-                    os.close(descriptor)
+                return _read_from(path, start)
             except FileNotFoundError:
-                return None
+                if asked_again or not ask_again(path):
+                    return None
+                asked_again = True
             except OSError as error:
                 if error.errno != errno.ESTALE or attempt == RETRIES - 1:
                     raise
@@ -131,10 +138,11 @@ class Disk:
         except FileNotFoundError:
             return None
 
-    def room(self, path: str) -> tuple[int, int, int]:
-        """(bytes free to us, bytes in all, inodes free) of the file system under path."""
+    def room(self, path: str) -> Space:
+        """What the file system under path has left. One call to a file server."""
         info = os.statvfs(path)
-        return info.f_bavail * info.f_frsize, info.f_blocks * info.f_frsize, info.f_favail
+        size = info.f_frsize
+        return Space(info.f_bavail * size, info.f_blocks * size, info.f_favail, info.f_files)
 
     # ---- write
 
@@ -263,7 +271,8 @@ class Disk:
         private = os.path.join(os.path.dirname(path), f"{PRIVATE_PREFIX}{os.urandom(8).hex()}")
         descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:
-            os.fchmod(descriptor, mode)
+            if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:  # the umask took something; costs a server a call
+                os.fchmod(descriptor, mode)
             _write_all(descriptor, data, None)
             if durable:
                 os.fsync(descriptor)
@@ -273,6 +282,75 @@ class Disk:
             raise
         os.close(descriptor)
         return private
+
+
+class SharedDisk(Disk):
+    """A disk that other hosts change (NFS), for daemons that own the spool's directories: listings that hide nothing.
+
+    A client of NFS 3, and of 4 where the server keeps no change counter, knows a directory's state by its time stamps,
+    which have steps of 1 to 10 ms. Of two changes within one step, with a listing in between, the second one stays
+    unseen for good (measured on NFS 3: in 22 of 40 bursts of renames). So whoever lists here sets a modification time
+    that no server's clock will ever give, before it lists: any later change shows. Where it is still there, nothing
+    has changed, and what was listed then is true.
+    """
+
+    def __init__(self) -> None:
+        self._listed: dict[str, tuple[int, list[Entry]]] = {}  # directory -> our mark, and what was listed under it
+
+    def list(self, path: str) -> list[Entry]:
+        """As Disk.list. Where the directory is not ours to mark, a plain listing."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            mark, entries = self._listed.get(path, (0, []))
+            if os.fstat(descriptor).st_mtime_ns != mark:
+                mark = _mark(descriptor)
+                with os.scandir(descriptor) as found:
+                    entries = [Entry(entry.name, entry.inode()) for entry in found]
+                self._listed[path] = mark, entries
+            return list(entries)
+        finally:
+            os.close(descriptor)
+
+
+MARK_BACK = 1_000_000_000  # nanoseconds that a mark is set back: the server's clock will not give that time again
+
+
+def _mark(directory: int) -> int:
+    """Give a directory a modification time of our own; what it is then. 0: it cannot be marked."""
+    last = os.fstat(directory).st_mtime_ns
+    try:
+        os.utime(directory, ns=(last, last - MARK_BACK - int.from_bytes(os.urandom(3))))
+    except PermissionError:
+        return 0
+    return os.fstat(directory).st_mtime_ns
+
+
+def ask_again(path: str, levels: int = 2) -> bool:
+    """Make an NFS client ask the server about a name that it believes to be missing: open its directory.
+
+    levels: how many names of the path's end may be new. False: there is no such directory.
+    """
+    folder = os.path.dirname(path)
+    for last in (levels < 2, True):
+        try:
+            os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            return True
+        except FileNotFoundError:
+            if last or not ask_again(folder, levels - 1):
+                return False
+        except OSError:
+            return False
+    return False
+
+
+def _read_from(path: str, start: int) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        if start:
+            os.lseek(descriptor, start, os.SEEK_SET)
+        return _read_all(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _exists(path: str) -> bool:

@@ -29,7 +29,7 @@ from typing import Any
 import msgspec
 
 from spool_layout import resources
-from spool_layout.fields import CLOUD_TASK, FORMER, TASK
+from spool_layout.fields import CLOUD_TASK, FORMER, MISPLACED, TASK
 from spool_layout.problems import InvalidTask, Path, Problem, Problems, dotted, told
 from spool_layout.records import Demand
 from spool_layout.shapes import TEXT
@@ -125,7 +125,7 @@ class _Reader:
 
     def __init__(self, raw: dict[str, Any], problems: Problems, overrides: Mapping[str, str], dropped: bool) -> None:
         self.raw, self.problems, self.overrides, self.dropped = _held(raw), problems, overrides, dropped
-        problems.check_names(raw, (), (*TASK, *CLOUD_TASK), FORMER)
+        problems.check_names(raw, (), (*TASK, *CLOUD_TASK), {**MISPLACED, **FORMER})
         self.ignored: list[Path] = []
 
     def task(self) -> TaskSpec:

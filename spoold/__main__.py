@@ -41,19 +41,20 @@ def main(verbose: bool, quiet: bool) -> None:
 @main.command()
 @click.argument("directory", metavar="DIR")
 @click.option("--once", is_flag=True, help="One round, then end: for cron.")
+@click.option("--force", is_flag=True, help="Lead even where the file system is unsafe for a spool.")
 @click.option(
     "--state",
     metavar="DIR",
     help="Where this host keeps what it remembers (default: /var/lib/skyspool, or /var/tmp/skyspool-UID).",
 )
-def head(directory: str, once: bool, state: str | None) -> None:
+def head(directory: str, once: bool, force: bool, state: str | None) -> None:
     """Claim what is dropped, give out slots, write down what happened.
 
     Any number of heads may be started, on any hosts: one leads, the others stand by.
     """
     from spoold.head.loop import run_head
 
-    sys.exit(run_head(directory, once=once, state=state))
+    sys.exit(run_head(directory, once=once, state=state, force=force))
 
 
 @main.command()

@@ -4,13 +4,14 @@ A wake-up is only a hint to look; what a listing or a file says is the truth, an
 after a while anyway. On a file system that tells of changes the hints come from watchdog's inotify layer. Its
 observers are not used: they hold back everything behind an unmatched "moved from" for half a second, and a head
 moves files out of pending/ all the time; the polling observer stops for good when its directory is briefly gone.
-Elsewhere (NFS tells a host only of its own changes) the sleeper just gets short time limits.
+Elsewhere (NFS tells a host only of its own changes) whoever sleeps looks again after a short while (`Pace`).
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import random
 import select
 from typing import Final
 
@@ -95,6 +96,26 @@ class Waker:
     def on_queue_overflow(self) -> None:
         """Wake-ups were lost: look."""
         self.ring()
+
+
+class Pace:
+    """Seconds between two looks where nothing tells of changes: short while things happen, longer and longer when not.
+
+    Several hosts that look at the same file server should not do so in step, hence the jitter; it only shortens.
+    """
+
+    GROWTH: Final = 1.25  # from 0.25 s to 2 s within seven seconds: what belongs together comes within that
+    JITTER: Final = 0.1
+
+    def __init__(self, shortest: float, longest: float) -> None:
+        """shortest, longest: seconds."""
+        self.shortest, self.longest = shortest, max(shortest, longest)
+        self.seconds = shortest
+
+    def step(self, news: bool) -> float:
+        """Seconds until the next look, after one that found something new, or did not."""
+        self.seconds = self.shortest if news else min(self.seconds * self.GROWTH, self.longest)
+        return self.seconds * (1 - self.JITTER * random.random())
 
 
 def _drain(descriptor: int) -> None:

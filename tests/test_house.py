@@ -47,3 +47,10 @@ def test_no_room_is_a_lumber_room() -> None:
 
 def test_the_top_level_holds_what_it_should_and_nothing_else() -> None:
     assert {path.parts[0] for path in git_files()} <= AT_THE_TOP
+
+
+def test_make_help_lists_every_target_in_one_column() -> None:
+    run = subprocess.run(["make", "-s", "-C", str(ROOT), "help"], capture_output=True, text=True, check=True)
+    lines = run.stdout.splitlines()
+    assert {"test", "lint", "install", "uninstall"} <= {line.split()[1] for line in lines}
+    assert len({line.index(line.split(maxsplit=2)[2]) for line in lines}) == 1

@@ -12,6 +12,7 @@ _skyspool_takes_value() {
     case $1 in
     -c | --cluster | -n | --name | --workdir | --git-url | --git-ref | --num-nodes | --gpus | --cpus | --memory) ;;
     --env | --env-file | --secret | --secret-file | -o | --output | --tail | --older | --pace | --address | --state) ;;
+    --with | --meet | --patience) ;;
     *) return 1 ;;
     esac
 }
@@ -32,10 +33,11 @@ _skyspool_options() { # PROGRAM VERB
     skyspool.up) echo --gpus ;;
     skyspool.down) echo --jobs ;;
     skyspool.init) echo --name ;;
+    skyspool.doctor) echo --with --meet --patience --output ;;
     skyspool.prune) echo --older --dry-run ;;
     skyspool.demo) echo --pace ;;
     spoold.) echo --version --verbose --quiet ;;
-    spoold.head) echo --once --state ;;
+    spoold.head) echo --once --force --state ;;
     spoold.node) echo --once --name --gpus --cpus --memory --address --state ;;
     esac
     echo --help
@@ -44,7 +46,7 @@ _skyspool_options() { # PROGRAM VERB
 _skyspool_verbs() { # PROGRAM
     case $1 in
     spoold) echo head node ;;
-    *) echo exec launch queue logs cancel status why lint up down init use prune demo ;;
+    *) echo exec launch queue logs cancel status why lint up down init use doctor prune demo ;;
     esac
 }
 
@@ -120,7 +122,7 @@ _skyspool_offer_tasks() {
 _skyspool_value() { # OPTION VERB
     case $1 in
     -c | --cluster) _skyspool_offer "$(_skyspool_clusters)" ;;
-    -o | --output) _skyspool_offer "$([[ $2 == why ]] && echo text || echo table) json" ;;
+    -o | --output) _skyspool_offer "$([[ $2 == why || $2 == doctor ]] && echo text || echo table) json" ;;
     --env-file | --secret-file) _skyspool_offer_files -f ;;
     --workdir | --state) _skyspool_offer_files -d ;;
     --gpus) _skyspool_offer none ;;
@@ -146,7 +148,7 @@ _skyspool_word() { # VERB WORDS-BEFORE...
         _skyspool_offer "$(_skyspool_clusters)"
         _skyspool_offer_files -d
         ;;
-    up | down | init | head | node) [[ $first ]] || _skyspool_offer_files -d ;;
+    up | down | init | doctor | head | node) [[ $first ]] || _skyspool_offer_files -d ;;
     esac
 }
 

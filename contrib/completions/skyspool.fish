@@ -42,7 +42,8 @@ end
 # The verb and what stands behind it, without options and their values, up to the cursor.
 function __skyspool_words
     set -l takes_value -c --cluster -n --name --workdir --git-url --git-ref --num-nodes --gpus --cpus --memory --env \
-        --env-file --secret --secret-file -o --output --tail --older --pace --address --state
+        --env-file --secret --secret-file -o --output --tail --older --pace --address --state \
+        --with --meet --patience
     set -l before
     for word in (commandline -opc)[2..]
         string match -q -- '-*' $word; or contains -- "$before" $takes_value; or echo $word
@@ -105,6 +106,7 @@ complete -c skyspool -n __skyspool_no_verb -a up -d 'Start a head and a node on 
 complete -c skyspool -n __skyspool_no_verb -a down -d "Stop this machine's head and node"
 complete -c skyspool -n __skyspool_no_verb -a init -d 'Make a spool'
 complete -c skyspool -n __skyspool_no_verb -a use -d 'Name a spool as the default one'
+complete -c skyspool -n __skyspool_no_verb -a doctor -d 'Measure whether a directory can hold a spool'
 complete -c skyspool -n __skyspool_no_verb -a prune -d 'Remove what is left of jobs that ended long ago'
 complete -c skyspool -n __skyspool_no_verb -a demo -d 'Play a short story with four simulated GPUs'
 
@@ -135,9 +137,9 @@ complete -c skyspool -n $submit -ka '(__skyspool_task_files)'
 complete -c skyspool -n __skyspool_behind_dashes -F
 complete -c skyspool -n 'test (commandline -opc)[-1] = --' -a '(__fish_complete_command)'
 
-complete -c skyspool -n '__skyspool_verb queue status why' -s o -l output -xa json -d 'How to print'
+complete -c skyspool -n '__skyspool_verb queue status why doctor' -s o -l output -xa json -d 'How to print'
 complete -c skyspool -n '__skyspool_verb queue status' -s o -l output -xa table -d 'How to print'
-complete -c skyspool -n '__skyspool_verb why' -s o -l output -xa text -d 'How to print'
+complete -c skyspool -n '__skyspool_verb why doctor' -s o -l output -xa text -d 'How to print'
 complete -c skyspool -n '__skyspool_verb queue status' -a '(__skyspool_clusters)'
 complete -c skyspool -n '__skyspool_verb queue' -s s -l skip-finished -d 'Only jobs that wait or run'
 complete -c skyspool -n '__skyspool_verb queue' -s u -l all-users -d "Everybody's jobs, not only mine"
@@ -161,11 +163,14 @@ complete -c skyspool -n '__skyspool_verb lint' -l env-file -rF -d 'File of KEY=V
 complete -c skyspool -n '__skyspool_verb lint' -l dropped -d 'Check it as a file that is dropped by hand'
 complete -c skyspool -n '__skyspool_verb lint' -ka '(__skyspool_task_files)'
 
-complete -c skyspool -n '__skyspool_first_word up down init use' -a '(__fish_complete_directories)'
+complete -c skyspool -n '__skyspool_first_word up down init use doctor' -a '(__fish_complete_directories)'
 complete -c skyspool -n '__skyspool_verb up' -l gpus -xa none -d 'What this machine has: H100:8'
 complete -c skyspool -n '__skyspool_verb down' -l jobs -d 'Cancel the jobs that run on this host first'
 complete -c skyspool -n '__skyspool_verb init' -l name -x -d 'What to call the spool'
 complete -c skyspool -n '__skyspool_first_word use prune' -a '(__skyspool_clusters)'
+complete -c skyspool -n '__skyspool_verb doctor' -l with -xa '(__fish_print_hostnames)' -d 'Measure with this host too'
+complete -c skyspool -n '__skyspool_verb doctor' -l meet -x -d 'Meet the doctor that waits on another host'
+complete -c skyspool -n '__skyspool_verb doctor' -l patience -x -d 'How long to wait for the other host, in seconds'
 complete -c skyspool -n '__skyspool_verb prune' -l older -x -d 'What is older: 90d, 12h'
 complete -c skyspool -n '__skyspool_verb prune' -l dry-run -d 'Only tell what would be removed'
 complete -c skyspool -n '__skyspool_verb demo' -l pace -x -d 'How long an epoch of training takes, in seconds'
@@ -180,6 +185,7 @@ complete -c spoold -n __skyspool_no_verb -a node -d 'Run on this host what the h
 complete -c spoold -n '__skyspool_first_word head node' -a '(__fish_complete_directories)'
 complete -c spoold -n '__skyspool_verb head node' -l once -d 'One round, then end: for cron'
 complete -c spoold -n '__skyspool_verb head node' -l state -xa '(__fish_complete_directories)' -d 'Where this host keeps what it remembers'
+complete -c spoold -n '__skyspool_verb head' -l force -d 'Lead even where the file system is unsafe'
 complete -c spoold -n '__skyspool_verb node' -l name -x -d "The node's name"
 complete -c spoold -n '__skyspool_verb node' -l gpus -xa none -d 'What to offer: H100:8, A100:2,L4:1 or none'
 complete -c spoold -n '__skyspool_verb node' -l cpus -x -d 'CPUs to offer'

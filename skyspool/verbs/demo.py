@@ -52,6 +52,18 @@ def command(pace: float) -> None:
         os.environ.pop("XDG_CONFIG_HOME")
         os.environ.update({name: value for name, value in kept.items() if value is not None})
         shutil.rmtree(place, ignore_errors=True)
+    us = own_name()
+    click.echo(f" Now with what this machine has:\n  {us} up\n  {us} exec -- hostname")
+
+
+def own_name() -> str:
+    """How this program is typed from here: `skyspool` where that is found, else its path."""
+    if shutil.which("skyspool"):
+        return "skyspool"
+    beside = os.path.join(os.path.dirname(sys.executable), "skyspool")
+    if not os.access(beside, os.X_OK):
+        return f"{shlex.quote(sys.executable)} -m skyspool"
+    return shlex.quote(min(beside, os.path.relpath(beside), key=len))
 
 
 class Stage:
@@ -150,8 +162,7 @@ class Stage:
         self.draw(cluster, watch.state)
         if wrong := story.objections(watch.state):
             raise WentWrong("it went otherwise than told: " + "; ".join(wrong) + "\n" + self._last_words())
-        click.echo("As the text says. Now with your own GPUs:")
-        click.echo("  skyspool up && skyspool exec -- nvidia-smi")
+        click.echo("As the text says.", nl=False)
 
     def type(self, line: str) -> None:
         """One command line, as a person types it."""

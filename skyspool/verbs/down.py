@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 
 import click
@@ -50,7 +51,8 @@ def check_ends(cluster: Cluster, disk: Disk, nodes: set[str], running: set[str])
             raise SpoolError(
                 f"jobs {', '.join(map(str, ids))} run here under node {node}, which is stopped and cannot end them; "
                 "nothing was stopped",
-                f"spoold node {cluster.spool.root} --name {node}      # then: skyspool down {cluster.word} --jobs",
+                f"spoold node {shlex.quote(cluster.spool.root)} --name {node}      "
+                f"# then: skyspool down {cluster.word} --jobs",
             )
 
 

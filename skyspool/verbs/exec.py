@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from skyspool.submitting import Entrypoint, options, submit
+from skyspool.entrypoint import Entrypoint
+from skyspool.submitting import options, submit
 
 
 @click.command("exec", cls=Entrypoint)

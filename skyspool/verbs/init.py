@@ -37,7 +37,7 @@ def command(directory: str, name: str | None) -> None:
 def make(root: str, name: str | None) -> str:
     """Put spool.yaml there; the spool's name: the directory's where none is given. UsageError where that is none."""
     from skyspool.clusters import good_name
-    from spool_layout import settings
+    from spool_layout import mounts, settings
     from spool_layout.errors import UsageError
     from spool_layout.paths import Spool, is_cluster_name
     from spool_layout.storage import Disk
@@ -50,7 +50,7 @@ def make(root: str, name: str | None) -> str:
     chosen = good_name(os.path.basename(root) if name is None else name)
     must_be_free(chosen, root)
     make_directories(root)
-    text = settings.first_text(chosen, settings.is_network(root))
+    text = settings.first_text(chosen, mounts.is_network(root))
     Disk().publish_new(Spool(root).settings, text.encode())
     return chosen
 

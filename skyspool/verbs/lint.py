@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from spool_layout.taskfile import TaskSpec
 
 
 @click.command("lint")
@@ -38,4 +43,21 @@ def check(path: str, values: dict[str, str], dropped: bool) -> bool:
             click.echo(placed(path, problem))
         return False
     note(f"{path}: is a task" + (f"; ignored: {', '.join(spec.ignored)}" if spec.ignored else ""))
+    for line in doubts(spec, dropped):
+        note(f"{path}: note: {line}")
     return True
+
+
+def doubts(spec: TaskSpec, dropped: bool) -> list[str]:
+    """What is no error, and may still not be meant."""
+    from spool_layout.fit import meant
+
+    found = []
+    if not spec.run and not spec.setup:
+        found.append("it has neither run nor setup commands: no job is made of it")
+    elif not spec.run:
+        of_exec = "" if dropped else "; `exec` makes no job of it"
+        found.append(f"it has no run commands: its setup is all that runs{of_exec}")
+    if near := meant(spec.demands, ()):
+        found.append(f"it asks for an accelerator that is not known; did you mean {near}?")
+    return found

@@ -14,8 +14,8 @@ import click
 
 from skyspool import jobs
 from skyspool.clusters import Cluster, split
-from skyspool.jobs import Waiting
-from skyspool.listing import printable
+from skyspool.heads import heads, is_served
+from skyspool.jobs import Waiting, one_line
 from skyspool.present import Watch, tell_age
 from skyspool.say import note
 from spool_layout.errors import UsageError
@@ -62,7 +62,7 @@ class Wish(NamedTuple):
 def meant(cluster: Cluster, disk: Disk, watch: Watch, named: tuple[str, ...]) -> Job | Waiting:
     """The one job that is named, or the latest. UsageError for several; NoSuchJob."""
     if not named:
-        return jobs.latest(cluster, watch.state)
+        return jobs.newest(cluster, disk, watch)
     found = jobs.meant(cluster, disk, watch, named[0])  # of several words the first may be a mistyped cluster
     if len(named) > 1:
         words = " ".join(named)
@@ -88,12 +88,11 @@ def show(cluster: Cluster, disk: Disk, watch: Watch, job: Job, wish: Wish) -> in
 
 def show_waiting(cluster: Cluster, disk: Disk, watch: Watch, file: Waiting, wish: Wish) -> int:
     """The same of a file that no head has accepted yet: it has printed nothing, and can be waited for."""
-    handle = printable(file.handle)
     tell_age(cluster, disk, watch.present)
     if wish.status:
-        click.echo(f"Job {handle}: {Status.PENDING}")
+        click.echo(f"Job {one_line(file.handle)}: {Status.PENDING}")
         return EXIT_CODES[Status.PENDING]
-    note(f"note: {handle} waits in {cluster.spool.pending}: no head has accepted it yet")
+    note(f"note: {file.waits_for(is_served(heads(cluster, disk)))}")
     if not wish.follow:
         return 0
     from skyspool.accepting import follow_dropped

@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from skyspool.clusters import default, named
-from skyspool.pruning import Victim
+from spool_layout.remains import Piece
 
 
 @click.command("prune")
@@ -27,7 +27,7 @@ def command(cluster: str | None, older: str, dry_run: bool) -> int:
     limit = heads.server_now(target.spool, disk) - parse(older)
     found = pruning.victims(target.spool, disk, look(target, disk).state, limit, jobs.me())
     if dry_run:
-        found = (told for victim in found for told in [_tell(victim)])
+        found = (_tell(piece) for piece in found)
     done = pruning.prune(disk, found, really=not dry_run)
     verb = "Would remove" if dry_run else "Removed"
     click.echo(f"{verb} {done.files} files, {amount(done.size)}, older than {older}, of {target.name}.")
@@ -38,8 +38,8 @@ def command(cluster: str | None, older: str, dry_run: bool) -> int:
     return 1 if done.failed else 0
 
 
-def _tell(victim: Victim) -> Victim:
+def _tell(piece: Piece) -> Piece:
     """Print a path that would be removed."""
-    if not victim.is_dir:
-        click.echo(victim.path)
-    return victim
+    if not piece.is_dir:
+        click.echo(piece.path)
+    return piece

@@ -1,4 +1,7 @@
-"""queue: show jobs, newest first. Works with every daemon dead, without a lock, without writing."""
+"""queue: show jobs, newest first. Works with every daemon dead, without a lock, without writing.
+
+The newest scroll off a terminal first, so a table that is higher than the terminal ends with what there is in all.
+"""
 
 from __future__ import annotations
 
@@ -57,14 +60,21 @@ class _View:
     def show(self) -> None:
         """The table, and what there is to say below it."""
         from skyspool import listing, tables
+        from skyspool.clusters import typed
+        from skyspool.say import hint
 
         whose = "all users" if self.all_users else "current user"
         click.echo(f"Job queue of {whose} on cluster {self.cluster.name}")
         spool = self.cluster.spool
         table = listing.table(spool, self.state, self.shown, self.now, os.path.expanduser("~"))
         tables.show(table, listing.narrowing())
-        for line in self._below():
+        lines = self._below()
+        for line in lines:
             click.echo(line)
+        if tables.scrolls(len(table.rows) + len(lines) + 2):
+            click.echo(f"In all: {listing.summary(self.shown)}")
+            if not all(job.live for job in self.shown.jobs):
+                hint(f"skyspool queue{typed(self.cluster)} -s{' -u' * self.all_users}      # only what waits or runs")
 
     def _below(self) -> list[str]:
         from skyspool import listing

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import shlex
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
-from skyspool import daemons, heads, room
-from skyspool.ages import ago, iso
+from skyspool import daemons, heads, jobs, room
+from skyspool.ages import ago, iso, shorter
 from skyspool.clusters import Cluster, ask_each
 from skyspool.present import look
 from skyspool.say import hint
 from skyspool.tables import Table, show
+from spool_layout import diagnosis, reserve
+from spool_layout.diagnosis import WARNINGS, Diagnosis, Finding
 from spool_layout.fit import number
 from spool_layout.paths import parse_attempt_key
 from spool_layout.records import GpuSlot, Job, Node
 from spool_layout.replay import State
 from spool_layout.storage import Disk
 
-NODES_NARROWING = tuple((lambda t, h=heading: t.without(h)) for heading in ("ADDRESS", "SINCE", "MEMORY"))
+NODES_NARROWING = (
+    lambda t: t.changed("SINCE", shorter),
+    *((lambda t, h=heading: t.without(h)) for heading in ("ADDRESS", "SINCE", "FREE MEMORY")),
+)
 ROLES = {"leading": "alive, leads", "standby": "alive, stands by", "once": "run by cron"}
 
 
@@ -49,11 +54,15 @@ class _View:
     def __init__(self, cluster: Cluster) -> None:
         disk = Disk()
         self.cluster, self.now = cluster, time.time()
+        listed = jobs.pending_files(cluster.spool, disk)
         self.present = look(cluster, disk)
         self.state = self.present.state
+        self.new = len(jobs.unaccepted(cluster.spool, listed, self.state))
+        self.lacks = reserve.lack(disk.room(cluster.spool.root))
         self.server_now = heads.server_now(cluster.spool, disk)
         self.heads = heads.heads(cluster, disk, self.server_now)
         self.room = room.measure(cluster.spool, disk)
+        self.warnings = warnings_of(diagnosis.kept(cluster.spool, disk))
         self.notes = {status.node: status.notes for status, _ in daemons.node_statuses(cluster, disk)}
 
     # ---- for people
@@ -61,7 +70,7 @@ class _View:
     def show(self) -> None:
         """Print everything."""
         click.echo(f"Cluster {self.cluster.name}: {self.cluster.spool.root}")
-        for line in (*self._head_lines(), self._job_line(), *room_lines(self.room)):
+        for line in (*self._head_lines(), self._job_line(), *room_lines(self.room), *self._warning_lines()):
             click.echo(line)
         if not self.state.nodes:
             click.echo("Nodes: none is known yet")
@@ -74,7 +83,8 @@ class _View:
                 click.echo(f" {name}: {line}")
         if any(node.gpus for node in self.state.nodes.values()):
             click.echo()
-            show(gpu_table(self.state), (lambda t: t.without("UUID"),))
+            shorter_tables = (lambda t: t.without("UUID"), lambda _: gpu_table(self.state, brief=True).without("UUID"))
+            show(gpu_table(self.state), shorter_tables)
 
     def _head_lines(self) -> list[str]:
         leading = [head for head in self.heads if head.alive and head.status.role != "standby"]
@@ -95,7 +105,17 @@ class _View:
         for job in self.state.jobs.values():
             counts[str(job.status)] = counts.get(str(job.status), 0) + 1
         live = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "none live"
-        return f"Jobs: {live}; {self.state.finished} ended"
+        new = f"; {self.new} file{'s' * (self.new > 1)} in pending/ that no head has accepted yet" if self.new else ""
+        return f"Jobs: {live}; {self.state.finished} ended{new}"
+
+    def _warning_lines(self) -> list[str]:
+        """That nothing can be submitted; and what the doctor found amiss on each host, and when."""
+        full = [f"Warning: the spool is full, nothing new is accepted: {self.lacks}"] if self.lacks else []
+        return full + [
+            f"Warning: {w.host}{f' with {w.met}' if w.met else ''}, {w.finding.check} {w.finding.verdict} "
+            f"({ago(w.at, self.server_now)}): {w.finding.line}"
+            for w in self.warnings
+        ]
 
     # ---- for programs
 
@@ -108,15 +128,39 @@ class _View:
             "heads": [_head_data(head) for head in self.heads],
             "news_at": iso(self.present.written),
             "nodes": [node_data(self.state, node, self.notes.get(node.name, [])) for node in self.state.nodes.values()],
-            "jobs": {"live": len(self.state.jobs), "ended": self.state.finished},
+            "jobs": {"live": len(self.state.jobs), "ended": self.state.finished, "unaccepted": self.new},
             "room": self.room._asdict(),
+            "full": self.lacks or None,
+            "warnings": [_warning_data(warning) for warning in self.warnings],
         }
+
+
+class Warned(NamedTuple):
+    """Something that the doctor found amiss. met: the other host, where two found it together; at: when."""
+
+    host: str
+    met: str
+    at: float
+    finding: Finding
+
+
+def warnings_of(found: list[Diagnosis]) -> list[Warned]:
+    """What is amiss on any host, the worst first."""
+    told = [Warned(d.host, "", d.at, finding) for d in found for finding in d.findings]
+    told += [Warned(d.host, d.met, d.met_at, finding) for d in found for finding in d.together]
+    return [warned for verdict in WARNINGS for warned in told if warned.finding.verdict == verdict]
+
+
+def _warning_data(warned: Warned) -> dict[str, Any]:
+    return {"host": warned.host, "met": warned.met or None, "at": iso(warned.at), **warned.finding.data}
 
 
 def _head_words(head: heads.Head, now: float) -> str:
     status = head.status
+    epoch = f" (epoch {status.epoch})" if status.role == "leading" else ""
     return (
-        f"{ROLES.get(status.role, status.role)}, on {status.host} (pid {status.pid}), started {ago(status.since, now)}"
+        f"{ROLES.get(status.role, status.role)}{epoch}, on {status.host} (pid {status.pid}), "
+        f"started {ago(status.since, now)}"
     )
 
 
@@ -148,8 +192,8 @@ def room_lines(found: room.Room) -> tuple[str, str]:
 
 
 def node_table(state: State, now: float) -> Table:
-    """One row a node."""
-    headings = ("NODE", "STATE", "SINCE", "GPUS", "CPUS", "MEMORY", "ADDRESS")
+    """One row a node. What is free is told as FREE/ALL."""
+    headings = ("NODE", "STATE", "SINCE", "FREE GPUS", "FREE CPUS", "FREE MEMORY", "ADDRESS")
     return Table(headings, [_node_row(node, now) for node in state.nodes.values()])
 
 
@@ -162,8 +206,8 @@ def _node_row(node: Node, now: float) -> tuple[str, ...]:
         state,
         ago(node.since, now),
         _gpu_words(node.gpus),
-        f"{number(cpus)} of {number(node.cpus_milli)} free",
-        f"{memory // 1024} of {node.memory_mb // 1024} GiB free",
+        f"{number(cpus)}/{number(node.cpus_milli)}",
+        f"{memory // 1024}/{node.memory_mb // 1024} GiB",
         node.address or "-",
     )
 
@@ -172,31 +216,31 @@ def _gpu_words(slots: list[GpuSlot]) -> str:
     kinds: dict[str, list[GpuSlot]] = {}
     for slot in slots:
         kinds.setdefault(slot.gpu.name, []).append(slot)
-    words = [f"{number(sum(s.free for s in kind))} of {len(kind)} {name} free" for name, kind in kinds.items()]
+    words = [f"{number(sum(s.free for s in kind))}/{len(kind)} {name}" for name, kind in kinds.items()]
     return ", ".join(words) or "-"
 
 
-def gpu_table(state: State) -> Table:
-    """One row a GPU, with its holders."""
+def gpu_table(state: State, brief: bool = False) -> Table:
+    """One row a GPU, with its holders. brief: these by their jobs' IDs only."""
     rows: list[tuple[str, ...]] = [
-        (node.name, str(slot.gpu.index), slot.gpu.name, number(slot.free), _holders(state, slot), slot.gpu.uuid)
+        (node.name, str(slot.gpu.index), slot.gpu.name, number(slot.free), _holders(state, slot, brief), slot.gpu.uuid)
         for node in state.nodes.values()
         for slot in node.gpus
     ]
     return Table(("NODE", "GPU", "NAME", "FREE", "HELD BY", "UUID"), rows)
 
 
-def _holders(state: State, slot: GpuSlot) -> str:
-    words = [_holder(state, key, milli) for key, milli in slot.holders.items()]
+def _holders(state: State, slot: GpuSlot, brief: bool) -> str:
+    words = [f"{_holder(state, key, brief)}: {number(milli)}" for key, milli in slot.holders.items()]
     return ", ".join(words if slot.present else [*words, "not reported by its node"]) or "-"
 
 
-def _holder(state: State, key: str, milli: int) -> str:
+def _holder(state: State, key: str, brief: bool) -> str:
     job = holder(state, key)
-    ident = parse_attempt_key(key)[0]
+    who = f"job {parse_attempt_key(key)[0]}"
     if job is None:
-        return f"{number(milli)} job {ident} (given up; not yet reported gone)"
-    return f"{number(milli)} job {ident} {job.name} ({job.user})".replace("  ", " ")
+        return f"{who} (given up)" if brief else f"{who} (given up; not yet reported gone)"
+    return who if brief else f"{who} {job.name} ({job.user})".replace("  ", " ")
 
 
 def holder(state: State, key: str) -> Job | None:

@@ -9,7 +9,6 @@ import click
 from skyspool import heads, jobs
 from skyspool.clusters import split
 from skyspool.jobs import Waiting
-from skyspool.listing import printable
 from skyspool.present import Watch, tell_age
 from skyspool.reasons import Reason, why
 from spool_layout.records import Job
@@ -52,6 +51,5 @@ def command(words: tuple[str, ...], output: str) -> None:
 def _reason(state: State, item: Job | Waiting, served: bool) -> tuple[int | None, Reason]:
     """(ID, why it is where it is)."""
     if isinstance(item, Waiting):
-        told = "the head has not accepted it yet" if served else "no head is alive to accept it"
-        return None, Reason("dropped", f"{printable(item.handle)} waits in pending/: {told}")
+        return None, Reason("dropped", item.waits_for(served))
     return item.id, why(state, item, time.time(), served)

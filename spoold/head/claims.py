@@ -43,6 +43,11 @@ def dropped_name(claim: str) -> str:
     return match[3] if match else claim
 
 
+def is_removed(name: str) -> bool:
+    """Whether a name is what an NFS client made of a file that was removed while a process on it had it open."""
+    return name.startswith(".nfs")
+
+
 def in_turn(claim: str) -> tuple[int, str]:
     """Sorts claims in the order in which they were taken."""
     match = _CLAIMED.match(claim)

@@ -2,6 +2,9 @@
 
 A file that is missing or cannot be read says nothing: its node is taken for what it was until T has passed, and one
 such file never keeps the others from being heard.
+
+Where each look costs a file server calls (`sparing`), a node that runs nothing is read every few seconds only, while
+no job waits; what it said last is passed on meanwhile, as if its file had been read and found unchanged.
 """
 
 from __future__ import annotations
@@ -21,24 +24,31 @@ from spoold.core.model import Report, Silent
 log = logging.getLogger("spoold.head")
 
 STATUS_BYTES = 64 << 20
+SELDOM = 8.0  # seconds between two looks at what can wait, where they cost a file server calls
 STARTING = 10.0  # seconds within which a node that made its directory writes its first status.json
 
 
 class Listener:
     """Reads the nodes' reports. clock: the file server's."""
 
-    def __init__(self, spool: Spool, disk: Disk, hearing: Hearing, clock: Callable[[], float]) -> None:
-        self.spool, self.disk, self.hearing, self.clock = spool, disk, hearing, clock
+    def __init__(
+        self, spool: Spool, disk: Disk, hearing: Hearing, clock: Callable[[], float], sparing: bool = False
+    ) -> None:
+        self.spool, self.disk, self.hearing, self.clock, self.sparing = spool, disk, hearing, clock, sparing
         self.listed: dict[str, float] = {}  # node with a directory -> since when (monotonic clock) it is seen
         self.expects = False  # whether a node is about to speak for the first time
         self._troubles: dict[str, str] = {}  # node -> what is wrong with its status.json, told once
+        self._said: dict[str, NodeStatus] = {}  # node -> what it said when it was read last
+        self._all_read = -SELDOM  # when all were read last (monotonic clock)
 
     def hear(self, state: State) -> tuple[list[Report], list[Silent]]:
         """What the nodes say, and which of those that the ledger knows say nothing."""
         now = time.monotonic()
-        names = sorted(entry.name for entry in self.disk.list(self.spool.nodes))
-        self.listed = {name: self.listed.get(name, now) for name in names}
-        reports = [report for name in names if (report := self._report(name, state)) is not None]
+        busy = self._busy(state, now)
+        if busy is None:
+            self.listed = {e.name: self.listed.get(e.name, now) for e in self.disk.list(self.spool.nodes)}
+        names = sorted(self.listed)
+        reports = [r for name in names if (r := self._report(name, state, busy is None or name in busy)) is not None]
         heard = {report.status.node for report in reports}
         self.expects = any(name not in heard and now - since < STARTING for name, since in self.listed.items())
         silent = [
@@ -48,7 +58,30 @@ class Listener:
         ]
         return reports, silent
 
-    def _report(self, node: str, state: State) -> Report | None:
+    def _busy(self, state: State, now: float) -> set[str] | None:
+        """The nodes that have to be read now; None: all, and those that may have come."""
+        seldom = min(SELDOM, self.hearing.patience() / 3)  # nobody is to be missed because we did not look
+        if self.sparing and not state.waiting and not self.expects and now - self._all_read < seldom:
+            return {name for name, node in state.nodes.items() if node.shares}
+        self._all_read = now
+        return None
+
+    def _report(self, node: str, state: State, due: bool) -> Report | None:
+        status, age = self._said.get(node), 0.0
+        if due or status is None:
+            self._said.pop(node, None)
+            read = self._read(node)
+            if read is None:
+                return None
+            status, changed = read
+            self._said[node] = status
+            known = self.hearing.heard.get(node)
+            age = self.clock() - changed if known is None or known.beat < 0 else 0.0
+        recorded = state.nodes.get(node)
+        return Report(status, self.hearing.judge(status, age, time.monotonic(), recorded.state if recorded else ""))
+
+    def _read(self, node: str) -> tuple[NodeStatus, float] | None:
+        """What a node's status.json says, and when it was changed, by the server's clock. None: nothing."""
         path = self.spool.status(node)
         try:
             seen = self.disk.inspect(path, STATUS_BYTES)
@@ -62,10 +95,7 @@ class Listener:
             self._tell(node, f"{path} is of format {status.format} and node {status.node!r}")
             return None
         self._troubles.pop(node, None)
-        known = self.hearing.heard.get(node)
-        age = self.clock() - seen.changed if known is None or known.beat < 0 else 0.0
-        recorded = state.nodes.get(node)
-        return Report(status, self.hearing.judge(status, age, time.monotonic(), recorded.state if recorded else ""))
+        return status, seen.changed
 
     def _tell(self, node: str, trouble: str) -> None:
         if self._troubles.get(node) != trouble:

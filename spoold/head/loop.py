@@ -16,15 +16,17 @@ import time
 from spool_layout import leadership
 from spool_layout.errors import BadSettings, Damaged, Deposed, NotASpool, SpoolError
 from spool_layout.leadership import HeadLock
+from spool_layout.mounts import is_network
 from spool_layout.paths import Spool
 from spool_layout.records import Leader
-from spool_layout.settings import Settings, is_network, load
-from spool_layout.storage import Disk
+from spool_layout.settings import Settings, load
+from spool_layout.storage import Disk, SharedDisk
 from spoold.core.hearing import Heard, Hearing
+from spoold.head.admission import admit
 from spoold.head.presence import Presence
 from spoold.head.term import Term
 from spoold.local import boot_id, state_dir, version
-from spoold.wake import Waker
+from spoold.wake import Pace, Waker
 
 log = logging.getLogger("spoold.head")
 
@@ -43,12 +45,14 @@ class Head:
     """A head process."""
 
     def __init__(self, root: str, disk: Disk | None = None, state: str | None = None, *, once: bool = False) -> None:
-        self.spool, self.disk = Spool(root), disk or Disk()
-        self.settings: Settings = load(self.spool, self.disk)
+        self.spool = Spool(root)
         self.local = not is_network(self.spool.root)
+        self.disk = disk or (Disk() if self.local else SharedDisk())
+        self.settings: Settings = load(self.spool, self.disk)
         self.hearing = Hearing(self.settings.node_timeout, self.settings.fence_margin)
         self.lock = HeadLock(self.spool, self.settings)
         self.waker = Waker(self.local, ignored=frozenset({b"assigned.json"}))
+        self.pace = Pace(self.settings.poll, self.settings.idle_poll)
         self.presence = Presence(self.spool, self.disk, self.settings.lock_heartbeat, version(), once=once)
         self.stopping = self.waiting = False
         self.kept = os.path.join(state_dir(self.settings.id, state), "head.json")
@@ -92,10 +96,22 @@ class Head:
         return 0
 
     def await_lock(self, seconds: float) -> bool:
-        """Whether the lock is ours within so long. One long wait: each costs the file server several files."""
+        """Whether the lock is ours within so long. It is only looked at until it may be had."""
+        end = time.monotonic() + seconds
+        while not self.stopping:
+            if self.lock.is_free() and self.try_lock():
+                return True
+            left = end - time.monotonic()
+            if left <= 0:
+                break
+            self.waker.wait(min(left, self.lock.interval))
+        return False
+
+    def try_lock(self) -> bool:
+        """Wait for the lock for a while, in the lock. A holder that lives renews it meanwhile."""
         self.waiting = True
         try:
-            return self.lock.acquire(max(seconds, 0.1))
+            return self.lock.acquire(2 * self.lock.interval)
         finally:
             self.waiting = False
 
@@ -129,10 +145,11 @@ class Head:
                 self.check_mounted()  # a newer format, another spool: nothing more may be written
                 next_check = now + self.settings.sweep
             if woken or now >= next_look:
-                quiet_since = now if term.tick() else quiet_since
+                happened = term.tick()
+                quiet_since = now if happened else quiet_since
                 idle = now - quiet_since >= IDLE_BEFORE_LEDGER
                 self.keep(term, idle)
-                next_look = time.monotonic() + self.pause(term, idle)
+                next_look = time.monotonic() + self.pause(term, idle, happened)
             woken = self.waker.wait(max(0.0, min(next_look - time.monotonic(), self.presence.due())))
         if term.keeper.is_due(True):
             term.keeper.write(term.observer.leaving.values())
@@ -158,13 +175,13 @@ class Head:
             self.waker.watch(folder)
         return term
 
-    def pause(self, term: Term, idle: bool) -> float:
+    def pause(self, term: Term, idle: bool, happened: bool) -> float:
         """Seconds to sleep at most before the next look."""
         for node in term.observer.nodes.listed:
             self.waker.watch(self.spool.node(node))
         times = [self.settings.sweep, self.hearing.next_change(time.monotonic())]
         if not self.waker.native:
-            times.append(self.settings.idle_poll if idle and not term.state.jobs else self.settings.poll)
+            times.append(self.pace.step(happened))
         if term.again is not None:
             times.append(term.again)
         if term.keeper.events and not idle:
@@ -248,10 +265,11 @@ def longer(pause: float) -> float:
     return min(max(1.0, 2 * pause), 30.0)
 
 
-def run_head(root: str, *, once: bool = False, state: str | None = None) -> int:
-    """`spoold head ROOT`. The exit code."""
+def run_head(root: str, *, once: bool = False, state: str | None = None, force: bool = False) -> int:
+    """`spoold head ROOT`. The exit code. force: lead also on a mount that is unsafe."""
     head = Head(root, state=state, once=once)
     try:
+        admit(head.spool, head.disk, force=force)
         return head.once() if once else head.run()
     except Damaged as error:
         raise Damaged(f"stops, since going on could lose something: {error.message}", error.hint) from error

@@ -10,12 +10,13 @@ and tried again at the next look.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from spool_layout import history
+from spool_layout import history, reserve
 from spool_layout.leadership import Epoch
 from spool_layout.paths import Spool, label, without_ending
 from spool_layout.records import Job
@@ -25,7 +26,9 @@ from spool_layout.storage import Disk, Entry, NotRegular, Seen
 from spoold.core.model import Change, Look, NewFile, Request
 from spoold.head.claims import NEW, REQUEST, Claims, Ready
 from spoold.head.intake import Intake, Left, summary
-from spoold.head.listen import Listener
+from spoold.head.listen import SELDOM, Listener
+
+log = logging.getLogger("spoold.head")
 
 TAKEN_AT_ONCE = 1000  # new files in one tick: the others wait for the next, so that nobody waits for long
 READ_FOR = 0.5  # seconds that reading new files may take in one tick; one more is always read
@@ -50,6 +53,8 @@ class Observer:
         self._left: list[Left] = []
         self._backlog = False  # whether claimed files are left to be read in the next tick
         self._turn = 0
+        self._asked = -SELDOM
+        self._full = False
 
     def look(self) -> tuple[Look, list[Left]]:
         """What is new, and the names that were left alone and not told yet."""
@@ -59,8 +64,9 @@ class Observer:
         if self.nodes.expects:
             self.look_again(self.settings.poll)
         if not self._backlog:  # what was claimed is read and committed first
-            self._claim(NEW, self.spool.pending, fresh)
-        self._claim(REQUEST, self.spool.requests, self.disk.list(self.spool.requests))
+            self._claim(NEW, self.spool.pending, fresh if not fresh or self._has_room() else [])
+        if self._requests_are_due():
+            self._claim(REQUEST, self.spool.requests, self.disk.list(self.spool.requests))
         now = self.intake.clock()
         look = Look(
             now=now,
@@ -76,6 +82,24 @@ class Observer:
     def look_again(self, seconds: float) -> None:
         """The next look shall come within so long."""
         self.again = seconds if self.again is None else min(self.again, seconds)
+
+    def _has_room(self) -> bool:
+        """Whether new jobs may be accepted; while the spool is full their files wait, and those that run can end."""
+        lacks = reserve.lack(self.disk.room(self.spool.pending))
+        if bool(lacks) != self._full:
+            self._full = bool(lacks)
+            log.warning("%s", f"accepts nothing new: the spool is full: {lacks}" if lacks else "there is room again")
+        if lacks:
+            self.look_again(self.settings.settle)
+        return not lacks
+
+    def _requests_are_due(self) -> bool:
+        """While no job lives there is little to ask for."""
+        now = time.monotonic()
+        if self.nodes.sparing and not self.state.jobs and now - self._asked < SELDOM:
+            return False
+        self._asked = now
+        return True
 
     # ---- files of waiting jobs
 

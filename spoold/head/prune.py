@@ -1,8 +1,7 @@
 """Removing what `keep:` in spool.yaml no longer wants (done/ days, logs, rejected files), and what crashes left behind.
 
-Once a day, some at a time. Nothing of a live job is ever touched. A log directory belongs to the job whose ID it bears;
-it is as old as its newest file. Only names that a listing of the spool's own directories gave are removed, links are
-never followed, and what cannot be removed (a job's owner made it so) is left and told.
+Once a day, some at a time. What is old and what is left alone says spool_layout.remains, for `skyspool prune` as well.
+What cannot be removed (a job's owner made it so) is left and told.
 
 Crashes leave private files (`.part-…`) beside the file that was to be replaced, and signs of life of heads that were
 killed; they go when they are a day old, whatever `keep:` says.
@@ -12,14 +11,14 @@ Cut anywhere: the rest is found by the next round.
 
 from __future__ import annotations
 
-import calendar
 import logging
 import os
-import stat
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from spool_layout.paths import Spool, is_digits
+from spool_layout import remains
+from spool_layout.paths import Spool
+from spool_layout.remains import Logs, Piece
+from spool_layout.replay import State
 from spool_layout.settings import Settings
 from spool_layout.storage import PRIVATE_PREFIX, Disk
 
@@ -31,12 +30,12 @@ AT_ONCE = 200  # files removed in one tick
 
 
 class Pruner:
-    """One head's rounds. is_live: whether an ID belongs to a job that waits or runs."""
+    """One head's rounds. state: what the head knows, which changes while a round is under way."""
 
-    def __init__(self, spool: Spool, disk: Disk, settings: Settings, is_live: Callable[[int], bool]) -> None:
-        self.spool, self.disk, self.keep, self.is_live = spool, disk, settings.keep, is_live
+    def __init__(self, spool: Spool, disk: Disk, settings: Settings, state: State) -> None:
+        self.spool, self.disk, self.keep, self.state = spool, disk, settings.keep, state
         self._mark = os.path.join(spool.locks, "pruned")
-        self._round: Iterator[str] | None = None
+        self._round: Iterator[Piece] | None = None
         self._next = 0.0
 
     def step(self, now: float) -> bool:
@@ -46,12 +45,12 @@ class Pruner:
                 return False
             self._round = self.victims(now)
         for _ in range(AT_ONCE):
-            path = next(self._round, None)
-            if path is None:
+            piece = next(self._round, None)
+            if piece is None:
                 self._round = None
                 self.disk.publish(self._mark, b"", durable=False)
                 return False
-            self._remove(path)
+            self._remove(piece)
         return True
 
     def _is_due(self, now: float) -> bool:
@@ -60,93 +59,41 @@ class Pruner:
         mark = self.disk.stat(self._mark)
         return mark is None or now - mark.st_mtime >= EVERY
 
-    def victims(self, now: float) -> Iterator[str]:
-        """Paths to be removed: files first, then the directories that held them."""
+    def victims(self, now: float) -> Iterator[Piece]:
+        """What is to be removed: files first, then the directories that held them."""
         yield from self._leftovers(now - LEFTOVER)
         if self.keep.done is not None:
-            yield from self._days(now - self.keep.done)
+            for folder in remains.old_days(self.spool, self.disk, self.state, now - self.keep.done):
+                yield from remains.tree(self.disk, folder)
         if self.keep.rejected is not None:
-            yield from self._older(self.spool.rejected, now - self.keep.rejected)
+            yield from remains.old_files(self.disk, self.spool.rejected, now - self.keep.rejected)
         if self.keep.logs is not None or self.keep.logs_size is not None:
-            yield from self._logs(now)
+            for found in self._unwanted(remains.logs(self.spool, self.disk, self.state), now):
+                yield from remains.tree(self.disk, found.path)
 
-    def _leftovers(self, limit: float) -> Iterator[str]:
+    def _leftovers(self, limit: float) -> Iterator[Piece]:
         """What writers that were killed left behind."""
         spool = self.spool
         nodes = [spool.node(entry.name) for entry in self.disk.list(spool.nodes)]
         for folder in (spool.root, spool.tmp, spool.heads, spool.events, spool.generations, spool.rejected, *nodes):
             passing = folder in (spool.tmp, spool.heads)
             try:
-                yield from self._older(folder, limit, "" if passing else PRIVATE_PREFIX)
+                yield from remains.old_files(self.disk, folder, limit, "" if passing else PRIVATE_PREFIX)
             except OSError as error:
                 log.warning("%s is not pruned: %s", folder, error.strerror)
 
-    def _days(self, limit: float) -> Iterator[str]:
-        for entry in sorted(self.disk.list(self.spool.done)):
-            try:
-                end_of_day = calendar.timegm(time.strptime(entry.name, "%Y-%m-%d")) + 86400
-            except ValueError:
-                continue
-            if end_of_day < limit:
-                yield from self._tree(self.spool.day(entry.name))
-
-    def _older(self, folder: str, limit: float, prefix: str = "") -> Iterator[str]:
-        """Files in a directory, not below it, that have not changed since `limit`. prefix: of their names."""
-        for entry in self.disk.list(folder):
-            if not entry.name.startswith(prefix):
-                continue
-            path = os.path.join(folder, entry.name)
-            info = self.disk.stat(path)
-            if info is not None and info.st_ctime < limit and not stat.S_ISDIR(info.st_mode):
-                yield path
-
-    def _logs(self, now: float) -> Iterator[str]:
-        """Log directories of jobs that are over: too old ones, then the oldest until the rest is small enough."""
-        found = []
-        for entry in self.disk.list(self.spool.logs):
-            if is_digits(entry.name) and not self.is_live(int(entry.name)):
-                found.append((*self._measure(os.path.join(self.spool.logs, entry.name)), entry.name))
-        total = sum(size for _, size, _ in found)
-        for newest, size, name in sorted(found):
-            too_old = self.keep.logs is not None and newest < now - self.keep.logs
+    def _unwanted(self, found: list[Logs], now: float) -> Iterator[Logs]:
+        """Of the logs of jobs that are over: too old ones, then the oldest until the rest is small enough."""
+        total = sum(logs.size for logs in found)
+        for logs in found:
+            too_old = self.keep.logs is not None and logs.newest < now - self.keep.logs
             too_much = self.keep.logs_size is not None and total > self.keep.logs_size
             if too_old or too_much:
-                total -= size
-                yield from self._tree(os.path.join(self.spool.logs, name))
+                total -= logs.size
+                yield logs
 
-    def _measure(self, folder: str) -> tuple[float, int]:
-        """(time of the newest change, bytes) of what is in a directory."""
-        newest, size = 0.0, 0
-        for path in self._tree(folder):
-            info = self.disk.stat(path)
-            if info is not None:
-                newest = max(newest, info.st_mtime if not stat.S_ISDIR(info.st_mode) else 0.0)
-                size += info.st_blocks * 512
-        if not newest and (info := self.disk.stat(folder)) is not None:
-            newest = info.st_mtime
-        return newest, size
-
-    def _tree(self, folder: str) -> Iterator[str]:
-        """Everything below a directory, then itself. Links are listed, not followed."""
+    def _remove(self, piece: Piece) -> None:
         try:
-            entries = self.disk.list(folder)
-        except OSError:
-            return
-        for entry in entries:
-            path = os.path.join(folder, entry.name)
-            info = self.disk.stat(path)
-            if info is not None and stat.S_ISDIR(info.st_mode):
-                yield from self._tree(path)
-            elif info is not None:
-                yield path
-        yield folder
-
-    def _remove(self, path: str) -> None:
-        try:
-            info = self.disk.stat(path)
-            if info is not None and stat.S_ISDIR(info.st_mode):
-                self.disk.remove_dir(path)
-            else:
-                self.disk.remove(path)
+            remains.remove(self.disk, piece)
         except OSError as error:
-            log.warning("%s is not pruned: %s", path, error.strerror)
+            log.warning("%s is not pruned: %s", piece.path, error.strerror)

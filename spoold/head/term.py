@@ -67,13 +67,13 @@ class Term:
         stock = leadership.seal(epoch, leader, clock())
         self.state: State = stock.state
         intake = Intake(spool, disk, settings, local, clock)
-        listener = Listener(spool, disk, hearing, clock)
+        listener = Listener(spool, disk, hearing, clock, sparing=not local)
         self.observer = Observer(spool, disk, settings, epoch, self.state, intake, listener)
         self.claims = self.observer.claims
         self.projector = Projector(spool, disk, settings, epoch, self.state, clock)
         self.keeper = Keeper(spool, disk, settings, epoch, self.state, clock)
         self.keeper.note(1)
-        self.pruner = Pruner(spool, disk, settings, lambda ident: ident in self.state.jobs)
+        self.pruner = Pruner(spool, disk, settings, self.state)
         self.policy = Policy(uid=os.getuid(), unsatisfiable_after=settings.unsatisfiable_after)
         self.recover(stock)
 
@@ -88,10 +88,7 @@ class Term:
         """Everything that the heads before may have left half done."""
         recovery = Recovery(self.projector, self.claims)
         for name in recovery.older():
-            while found := recovery.clear(name):
-                event, path = found
-                self.commit_now(event)
-                self.disk.move(path, self.spool.dropped(event.file))
+            recovery.clear(name)
         start, finish, waiting = recovery.misplaced()
         self.project_starts([job.id for job in start], taking_over=True)
         self.projector.assign(self.state.nodes)

@@ -34,10 +34,8 @@ class Cleaner:
             return
         alone = self.ending.step(attempt)
         if self._swept(attempt, alone) and alone:
-            phase = progress.stand(attempt)
-            if trouble := (attempt.read("swept") or {}).get("reason"):
-                phase = msgspec.structs.replace(phase, reason="; ".join(filter(None, (phase.reason, trouble))))
-            progress.close(attempt, phase)
+            trouble = (attempt.read("swept") or {}).get("reason", "")
+            progress.close(attempt, with_trouble(progress.stand(attempt), trouble))
 
     def forget(self, key: str) -> None:
         """An attempt is forgotten."""
@@ -57,15 +55,31 @@ class Cleaner:
         return False
 
     def _sweep(self, attempt: Attempt, last: bool) -> None:
-        from spoold.node import containers
-
-        reason = ""
-        try:
-            if not containers.stop_all(attempt.key, self.spool_id, self.grace, attempt.path):
-                reason = "containers of it may still run: their engine did not answer"
-        except Exception:  # a fault of ours must not hold the slot for ever
-            log.exception("containers of %s may still run", attempt.key)
-            reason = "containers of it may still run"
+        reason = stop_containers(attempt, self.spool_id, self.grace)
         if last:
             attempt.write("swept", {"reason": reason})
         self.ring()
+
+
+def stop_containers(attempt: Attempt, spool_id: str, grace: float) -> str:
+    """Stop the containers of an attempt. What there is to tell: that some may still run, or ""; grace: seconds.
+
+    Where its notes were lost with its directory, the engines are asked that are found here, each once: nobody knows
+    whether it ever called one, so what they do not answer is only logged.
+    """
+    from spoold.node import containers
+
+    try:
+        if not attempt.names():
+            containers.stop_all(attempt.key, spool_id, grace, tries=1)
+        elif not containers.stop_all(attempt.key, spool_id, grace, attempt.path):
+            return "containers of it may still run: their engine did not answer"
+    except Exception:  # a fault of ours must not hold the slot for ever
+        log.exception("containers of %s may still run", attempt.key)
+        return "containers of it may still run"
+    return ""
+
+
+def with_trouble(phase: Phase, trouble: str) -> Phase:
+    """The phase, with what there is to tell of its containers in its reason."""
+    return msgspec.structs.replace(phase, reason="; ".join(filter(None, (phase.reason, trouble))))

@@ -130,16 +130,21 @@ def contents(file: IO[bytes]) -> str:
 
 
 def stop_all(
-    attempt_key: str, spool_id: str, grace: float, directory: str | None = None, patience: float = PATIENCE
+    attempt_key: str,
+    spool_id: str,
+    grace: float,
+    directory: str | None = None,
+    patience: float = PATIENCE,
+    tries: int = TRIES,
 ) -> bool:
     """Stop every container of an attempt. False: an engine was given up, and containers of it may still run.
 
-    grace, patience: seconds, as above. directory: the attempt's, where the notes are; without it, or where a note
-    cannot be read, docker and podman are asked as this process finds them. Returns within grace, patience and a few
-    seconds.
+    grace, patience: seconds; tries: of an engine that answers with errors only; as above. directory: the attempt's,
+    where the notes are; without it, or where a note cannot be read, docker and podman are asked as this process finds
+    them. Returns within grace, patience and a few seconds.
     """
     label = f"{LABEL}={spool_id}/{attempt_key}"
-    sweeps = [Sweep(engine, label, grace, patience) for engine in called(directory)]
+    sweeps = [Sweep(engine, label, grace, patience, tries) for engine in called(directory)]
     threads = [threading.Thread(target=sweep.run, daemon=True) for sweep in sweeps]
     for thread in threads:
         thread.start()
@@ -207,8 +212,8 @@ def runs(pid: int) -> bool:
 class Sweep:
     """Stops what carries a label in one engine. done: nothing of it runs any more."""
 
-    def __init__(self, engine: Engine, label: str, grace: float, patience: float) -> None:
-        self.engine, self.label, self.done = engine, label, False
+    def __init__(self, engine: Engine, label: str, grace: float, patience: float, tries: int = TRIES) -> None:
+        self.engine, self.label, self.tries, self.done = engine, label, tries, False
         began = time.monotonic()
         self.kill_at, self.give_up_at = began + grace - min(AHEAD, grace / 2), began + grace + patience
         self.quiet_since: float | None = None
@@ -217,7 +222,7 @@ class Sweep:
     def run(self) -> None:
         """Until nothing runs, or the engine is given up."""
         errors, trouble = 0, "containers still run"
-        while errors < TRIES and time.monotonic() < self.give_up_at:
+        while errors < self.tries and time.monotonic() < self.give_up_at:
             try:
                 self.done = self.step()
                 errors = 0
@@ -227,7 +232,8 @@ class Sweep:
                 errors, trouble = errors + 1, str(error)
             if self.done:
                 return
-            time.sleep(RETRY if errors else PAUSE)
+            if errors < self.tries:
+                time.sleep(RETRY if errors else PAUSE)
         log.error("%s is given up; containers labelled %s may still run: %s", self.engine.path, self.label, trouble)
 
     def step(self) -> bool:

@@ -1,4 +1,5 @@
-"""The GPUs that a node offers: what the driver tells (`detect`), or what somebody declared (`parse_spec`).
+"""The GPUs that a node offers: what the driver tells (`detect`), as far as the environment lets the node use it
+(`allowed`), or what somebody declared (`parse_spec`).
 
 `detect` asks NVML in a process of its own (spoold/node/nvml.py), since a driver may hang, crash or take half a minute:
 the runner starts all the same, without GPUs, and says why. What goes wrong is never an error, always a note in words:
@@ -80,6 +81,44 @@ def abandon(child: subprocess.Popen[bytes]) -> None:
     for pipe in (child.stdout, child.stderr):
         if pipe:
             pipe.close()
+
+
+# ---- allowed
+
+
+def allowed(found: Found, visible: str | None) -> Found:
+    """What CUDA_VISIBLE_DEVICES lets this process use of the GPUs that were found, and a note that says so.
+
+    visible: its value, as a batch system sets it for what it starts; None: it is not set. Its entries are indices, or
+    UUIDs of which an unmistakable beginning is enough. As CUDA reads it (CUDA C++ Programming Guide, "CUDA Environment
+    Variables"), the first entry that names no GPU ends the list: -1, or Slurm's NoDevFiles. An index names none where
+    nobody knows how CUDA counts (Found.indexed). A GPU keeps the index that it has among all.
+    """
+    if visible is None or not found.gpus:
+        return found
+    chosen: set[str] = set()
+    for word in visible.split(","):
+        gpu = _named(found, word.strip())
+        if gpu is None:
+            break
+        chosen.add(gpu.uuid)
+    kept = [gpu for gpu in found.gpus if gpu.uuid in chosen]
+    if len(kept) == len(found.gpus):
+        return found
+    note = (
+        f"CUDA_VISIBLE_DEVICES={visible[:200]!r} where the node was started: offers {len(kept)} of the "
+        f"{len(found.gpus)} GPUs here; unset it to offer all"
+    )
+    return msgspec.structs.replace(found, gpus=kept, notes=[*found.notes, note])
+
+
+def _named(found: Found, word: str) -> Gpu | None:
+    """The GPU that an entry of CUDA_VISIBLE_DEVICES names."""
+    if word.isascii() and word.isdigit():
+        fit = [gpu for gpu in found.gpus if found.indexed and gpu.index == int(word[:9])]
+    else:
+        fit = [gpu for gpu in found.gpus if word.startswith(("GPU-", "MIG-")) and gpu.uuid.startswith(word)]
+    return fit[0] if len(fit) == 1 else None
 
 
 # ---- declared

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import functools
 import hashlib
+import os
 import socket
 import time
 
@@ -17,7 +18,7 @@ from spool_layout.paths import Spool, is_node_name
 from spool_layout.records import NodeOwner, NodeStatus, decode, encode
 from spool_layout.storage import Disk
 from spoold.local import boot_id
-from spoold.node.workplace import read
+from spoold.node.workplace import Workplace, boot_time, read, read_json, write
 
 LONGEST_WATCH = 30.0  # seconds that a node's beat is watched
 
@@ -55,20 +56,41 @@ def bind(spool: Spool, disk: Disk, node: str) -> None:
         )
 
 
-def refuse_second(spool: Spool, disk: Disk, said: NodeStatus) -> None:
+def refuse_second(spool: Spool, disk: Disk, said: NodeStatus, place: Workplace) -> None:
     """Taken where the runner that wrote this status.json lives: it is not ours, since its local state is another one.
 
     On this machine, in this boot, its process tells. Elsewhere (a clone of this machine, a container with a process
-    list of its own) only its beat can: it is watched for a while.
+    list of its own) only its beat can: it is watched for a while, that of one which cron drives from run to run.
     """
     elsewhere = said.machine != machine_id() or said.boot != boot_id()
-    alive = beats(spool, disk, said) if elsewhere or not is_runner(said.pid) else True
-    if alive:
-        where = f"host {said.host}" if elsewhere else "this host"
+    where = f"host {said.host}" if elsewhere else "this host"
+    if beats(spool, disk, said) if elsewhere or not is_runner(said.pid) else True:
         raise Taken(
             f"the node {said.node!r} already has a runner on {where}, pid {said.pid}, with local state of its own",
             "stop it, or start this one under another name: spoold node DIR --name NAME",
         )
+    if (left := silence_left(place, said)) > 0:
+        raise Taken(
+            f"the node {said.node!r} is driven by cron on {where}, with local state of its own; this one takes over "
+            f"when that has been silent for {left:.0f} s more",
+            "stop that one and wait, or start this one under another name: spoold node DIR --name NAME",
+        )
+
+
+def silence_left(place: Workplace, said: NodeStatus) -> float:
+    """Seconds for which a node that cron drives has to be silent yet before it is believed to be gone.
+
+    Since when its beat has not moved is kept in our own local state, so each of our runs goes on from the last one.
+    """
+    if said.left or said.driven != "once":
+        return 0.0
+    path = os.path.join(place.path, "rival")
+    seen = {"boot": boot_id(), "memory": said.memory, "beat": said.beat}
+    noted = read_json(path) or {}
+    if {**noted, "at": 0} != {**seen, "at": 0}:
+        noted = {**seen, "at": boot_time()}
+        write(path, noted)
+    return max(said.timeout, 3 * said.interval) - (boot_time() - float(noted["at"]))
 
 
 def is_runner(pid: int) -> bool:
@@ -78,7 +100,7 @@ def is_runner(pid: int) -> bool:
 
 
 def beats(spool: Spool, disk: Disk, said: NodeStatus) -> bool:
-    """Whether a node's beat moves within three of its intervals. One that cron drives is not waited for."""
+    """Whether a node's beat moves within three of its intervals. One that cron drives is not waited for here."""
     if said.left or said.driven == "once":
         return False
     end = time.monotonic() + min(3 * said.interval, LONGEST_WATCH)

@@ -1,6 +1,7 @@
 """What this node has to offer: GPUs, CPUs, memory, an address.
 
-Each from the first that says something: the command line, spool.yaml's `nodes:`, the machine itself.
+Each from the first that says something: the command line, spool.yaml's `nodes:`, the machine itself; of the machine's
+GPUs, those that CUDA_VISIBLE_DEVICES names where it is set, as it is in a job of Slurm's.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def take(node: str, flags: DeclaredNode, declared: DeclaredNode) -> Inventory:
 
 
 def offered_gpus(node: str, flags: DeclaredNode, declared: DeclaredNode) -> gpus.Found:
-    """What the command line declares, else what spool.yaml does, else what NVML finds."""
+    """What the command line declares, else what spool.yaml does, else what NVML finds and this process may use."""
     if flags.gpus is not None:
         return gpus.Found(gpus.parse_spec(flags.gpus, node))
     if declared.gpus is not None:
@@ -59,7 +60,7 @@ def offered_gpus(node: str, flags: DeclaredNode, declared: DeclaredNode) -> gpus
             return gpus.Found(gpus.parse_spec(declared.gpus, node, f"spool.yaml: nodes.{node}.gpus"))
         except UsageError as error:
             raise BadSettings(error.message, error.hint) from error
-    found = gpus.detect()
+    found = gpus.allowed(gpus.detect(), os.environ.get("CUDA_VISIBLE_DEVICES"))
     for note in found.notes:
         log.warning("%s", note)
     return found

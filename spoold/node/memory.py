@@ -9,6 +9,8 @@
   later than T after its last status.json; what was granted after that never was. Both times are the file server's.
 - Where the local directory is another one in the same boot, what still runs is ended first; then whatever was assigned
   counts as lost.
+- What counts as lost may have left containers: these are stopped before it is reported. Those that shall always run are
+  started again by their engine after a reboot.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import logging
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from spool_layout.errors import Damaged, SpoolError
@@ -25,6 +28,7 @@ from spool_layout.records import GONE, Assigned, NodeStatus, Phase, decode
 from spool_layout.storage import Disk
 from spoold.local import boot_id
 from spoold.node import containment, progress
+from spoold.node.cleaning import stop_containers, with_trouble
 from spoold.node.identity import refuse_second
 from spoold.node.workplace import Attempt, Workplace
 
@@ -33,6 +37,7 @@ log = logging.getLogger("spoold.node")
 STATUS_BYTES = 64 << 20
 LATE = 5.0  # seconds beyond T after its last report in which a runner may have begun something, at most
 ENDING = 10.0  # seconds in which killed processes must be gone
+SWEEPS = 32  # attempts whose containers are looked for at once
 
 
 class Memory(NamedTuple):
@@ -50,7 +55,7 @@ def recall(spool: Spool, disk: Disk, node: str, place: Workplace, limit: float) 
     noted = place.noted()
     lost = old is not None and old.memory != place.memory
     if old is not None and lost:
-        refuse_second(spool, disk, old)
+        refuse_second(spool, disk, old, place)
         if old.boot == boot_id():
             end_all(node, place)
         count_as_lost(place, old, read_assigned(spool, disk, node), float("inf"), "the node's local state was lost")
@@ -94,13 +99,25 @@ def count_as_lost(place: Workplace, old: NodeStatus, listed: Assigned | None, la
     keys = {key for key, phase in old.attempts.items() if phase.phase not in GONE}
     if listed is not None:
         keys |= {key for key, a in listed.attempts.items() if a.granted <= last and a.want == "run"}
-    for key in sorted(keys | set(place.remembered())):
-        attempt = place.attempt(key)
+    attempts = [place.attempt(key) for key in sorted(keys | set(place.remembered()))]
+    attempts = [attempt for attempt in attempts if progress.recorded(attempt) is None]
+    for attempt, trouble in zip(attempts, sweep(place, attempts), strict=True):
         if (phase := recorded_end(attempt)) is not None:
-            progress.close(attempt, phase)
-        elif progress.recorded(attempt) is None:
-            log.warning("attempt %s counts as lost: %s", key, reason)
-            progress.settle(place, key, Phase("lost", reason=reason), old.seen)
+            progress.close(attempt, with_trouble(phase, trouble))
+        else:
+            log.warning("attempt %s counts as lost: %s", attempt.key, reason)
+            progress.settle(place, attempt.key, with_trouble(Phase("lost", reason=reason), trouble), old.seen)
+
+
+def sweep(place: Workplace, attempts: list[Attempt]) -> list[str]:
+    """Stop their containers, all at once, since an engine may be slow. What there is to tell of each, or ""."""
+    with ThreadPoolExecutor(SWEEPS) as pool:
+        return list(pool.map(lambda attempt: stop_containers(attempt, spool_id_of(place), 0), attempts))
+
+
+def spool_id_of(place: Workplace) -> str:
+    """The id of the spool whose node has this directory."""
+    return os.path.basename(os.path.dirname(place.path))
 
 
 def recorded_end(attempt: Attempt) -> Phase | None:
@@ -115,9 +132,8 @@ def recorded_end(attempt: Attempt) -> Phase | None:
 def end_all(node: str, place: Workplace) -> None:
     """End what an earlier local directory of this node left running: its outcome is unknown anyhow. SpoolError where it
     does not end."""
-    spool_id = os.path.basename(os.path.dirname(place.path))
     end = time.monotonic() + ENDING
-    while left := containment.of_node(spool_id, node):
+    while left := containment.of_node(spool_id_of(place), node):
         log.warning("ends %d processes of this node whose local state is another one", len(left))
         for process in left:
             containment.signal_process(process, signal.SIGKILL)

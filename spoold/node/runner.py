@@ -28,23 +28,26 @@ import time
 import msgspec
 
 from spool_layout.errors import Damaged, NewerFormat, NotASpool
+from spool_layout.mounts import is_network
 from spool_layout.paths import FORMAT, Spool
 from spool_layout.records import GONE, Assigned, Assignment, NodeStatus, Phase, decode, encode
-from spool_layout.settings import DeclaredNode, is_network, load
+from spool_layout.settings import DeclaredNode, load
 from spool_layout.storage import Disk
 from spoold.local import boot_id, state_dir, version
 from spoold.node import containment, inventory, memory, progress
 from spoold.node.cleaning import Cleaner
+from spoold.node.flushing import Flusher
 from spoold.node.identity import bind, machine_id, node_name
 from spoold.node.order import Orders
 from spoold.node.spawning import Starters
 from spoold.node.workplace import Attempt, Workplace, boot_time
-from spoold.wake import Waker
+from spoold.wake import Pace, Waker
 
 log = logging.getLogger("spoold.node")
 
 ONCE_FOR = 2.0  # seconds that --once waits for what it started: short jobs end within one run of cron
 ONCE_INTERVAL = 60.0  # cron's
+WRITING = frozenset({"setup", "running"})  # phases in which an attempt writes logs
 UNCONFIRMED = frozenset({"starting", "setup", "ready", "running", "exited"})
 ASSIGNED, LOCAL = "assigned.json", "the local disk"
 OWN_FILES = frozenset({b"status.json", b"owner.json"})  # changes of these wake nobody here
@@ -69,11 +72,15 @@ class Runner:
         self.timeout = max(self.settings.node_timeout, 3 * self.interval)
         self.limit = self.timeout - self.settings.fence_margin
         self.waker = Waker(not is_network(self.spool.root), ignored=OWN_FILES)
+        self.pace = Pace(self.settings.poll, self.settings.idle_poll)
+        self.news = False  # whether orders came or something was reported since the last pause
         self.bell = os.open(self.place.bell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self.waker.listen(self.bell)
         self.cleaner = Cleaner(self.settings.id, self.settings.grace, self.waker.ring)
         self.orders = Orders(self.spool, self.disk, self.settings, self.node, self.place, self.inventory)
         self.starters = Starters(self.place)
+        self.flusher = Flusher()
+        self.logs: dict[str, tuple[str, ...]] = {}  # attempt that runs -> its logs, where these need flushing
         self.stopping = False
         self.since = time.time()
         self.written: NodeStatus | None = None
@@ -159,7 +166,8 @@ class Runner:
         if "starting" in phases or self.troubles or self.unclear:
             times.append(0.5)
         if not self.waker.native:
-            times.append(self.settings.poll if phases else self.settings.idle_poll)
+            times.append(self.pace.step(self.news))
+        self.news = False
         return min(times)
 
     def _stopping(self) -> bool:
@@ -179,6 +187,8 @@ class Runner:
         self.report()
         if self.forget():
             self.report()
+        if not self.waker.native:
+            self.flush_logs()
 
     def look(self) -> None:
         """Read assigned.json; refuse what is older than what was seen. A damaged one is told, and nothing is done."""
@@ -194,6 +204,7 @@ class Runner:
             return
         if found.format > FORMAT:
             raise NewerFormat(f"{path} has format {found.format}, this program knows {FORMAT}", "upgrade skyspool here")
+        self.news = self.news or found.version != self.read_version
         if found.version >= self.seen:
             self.seen, self.assigned = found.version, found
         elif found.version != self.read_version:
@@ -308,6 +319,17 @@ class Runner:
             return True
         return progress.is_gone(attempt) and not attempt.has("containers")  # these may serve the other ranks
 
+    def flush_logs(self) -> None:
+        """Let the logs of what runs be sent to the file server."""
+        phases = self.written.attempts if self.written else {}
+        running = {key for key, phase in phases.items() if phase.phase in WRITING}
+        self.logs = {key: self.logs.get(key) or self._logs_of(key) for key in running}
+        self.flusher.follow(frozenset(path for logs in self.logs.values() for path in logs))
+
+    def _logs_of(self, key: str) -> tuple[str, ...]:
+        order = self.place.attempt(key).read("order.json") or {}
+        return tuple(order[name] for name in ("setup_log", "run_log") if name in order)
+
     def forget(self) -> bool:
         """Forget what is over, no longer mentioned by a higher version, and reported so. Whether anything was."""
         if self.written is None or self.written.seen < self.seen or self.read_version != self.seen:
@@ -333,8 +355,10 @@ class Runner:
         force = self.notice_lapse() or force
         status = self.status(left)
         due = force or time.monotonic() - self.written_at >= self.interval
-        if not due and self.written is not None and status == self.written:
+        new = status != self.written
+        if not due and not new:
             return
+        self.news = self.news or new
         self.beat += 1
         self.disk.publish(self.spool.status(self.node), encode(msgspec.structs.replace(status, beat=self.beat)))
         self.written, self.written_at = msgspec.structs.replace(status, beat=self.beat), time.monotonic()

@@ -3,6 +3,7 @@
     lock             held (flock) by the runner for its life: one runner for each name on a host
     starter.lock     held (flock) by the starter for its life; its supervisors close it
     memory           a random id; status.json names it, so that a runner can tell that this directory was lost
+    rival            the last beat of a runner of this name that cron drives, with local state of its own; since when
     renewed          when the runner last wrote status.json: boot id, CLOCK_BOOTTIME, its limit in seconds, lapses
     orders, bell     FIFOs: runner to starter ("look at attempts/KEY"), supervisors to runner ("something changed")
     attempts/KEY/    one attempt:

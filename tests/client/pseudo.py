@@ -26,15 +26,15 @@ class Shown(NamedTuple):
         return [line.rstrip("\r") for line in text.split("\n")][:-1]
 
 
-def on_terminal(*words: str, columns: int = 80, timeout: float = 60, **env: str) -> Shown:
-    """Run a command line of skyspool at a terminal."""
+def on_terminal(*words: str, columns: int = 80, timeout: float = 60, stderr: bool = False, **env: str) -> Shown:
+    """Run a command line of skyspool at a terminal. stderr: this goes there too."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     started = subprocess.Popen(
         [sys.executable, "-m", "skyspool", *words],
         stdin=theirs,
         stdout=theirs,
-        stderr=subprocess.DEVNULL,
+        stderr=theirs if stderr else subprocess.DEVNULL,
         env={**os.environ, "TERM": "xterm-256color", **env},
         start_new_session=True,
     )

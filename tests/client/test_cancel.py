@@ -145,6 +145,19 @@ def test_a_word_that_is_no_cluster_and_no_job_cancels_nothing(story: Scene, sky:
     assert story.files("requests") == []
 
 
+def test_a_second_cluster_is_no_job(story: Scene, sky: Run) -> None:
+    """It is not told to mean itself."""
+    sky("use", story.spool.root)
+    for word in ("mycluster", story.spool.root):
+        ran = sky("cancel", "mycluster", word)
+        assert (ran.code, ran.err) == (
+            102,
+            f"error: no job on mycluster has the handle or name {word!r}; it names a cluster, and a command takes one\n"
+            f"hint: skyspool queue {word}\n",
+        )
+    assert story.files("requests") == []
+
+
 def test_the_cluster_may_be_named(story: Scene, sky: Run) -> None:
     sky("cancel", story.spool.root, "3")
     assert request(story) == {"cancel": [3]}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from skyspool.__main__ import VERBS
+from skyspool.__main__ import ELSEWHERE, VERBS, nearest_verb
 from tests.client.conftest import Run
 
 
@@ -45,6 +45,9 @@ def test_the_version(sky: Run) -> None:
     ("words", "told"),
     [
         (["quue"], "error: there is no verb 'quue'; did you mean 'queue'?\nhint: skyspool --help\n"),
+        (["run", "x"], "error: there is no verb 'run'; did you mean 'exec'?\nhint: skyspool --help\n"),
+        (["squeu"], "error: there is no verb 'squeu'; did you mean 'queue'?\nhint: skyspool --help\n"),
+        (["KILL", "3"], "error: there is no verb 'KILL'; did you mean 'cancel'?\nhint: skyspool --help\n"),
         (["lint"], "error: missing argument 'FILE...'\nhint: skyspool lint --help\n"),
         (
             ["logs", "--tail", "x"],
@@ -61,6 +64,11 @@ def test_the_version(sky: Run) -> None:
 def test_a_command_line_that_cannot_be_read(sky: Run, words: list[str], told: str) -> None:
     ran = sky(*words)
     assert (ran.code, ran.out, ran.err) == (2, "", told)
+
+
+def test_words_of_other_queues_mean_verbs_that_there_are() -> None:
+    assert set(ELSEWHERE.values()) <= set(VERBS) and not ELSEWHERE.keys() & VERBS.keys()
+    assert nearest_verb("entirely-else") == ""
 
 
 def test_an_error_of_the_system_is_told_in_one_line(sky: Run, home: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from skyspool import story
+from skyspool.verbs import demo
 from spool_layout.states import Status
 from tests.client.builders import Scene
 from tests.client.conftest import Run
@@ -44,7 +45,9 @@ def test_it_plays_the_story_at_80_columns_and_leaves_nothing(place: Path, home: 
     assert [line for line in text if line.startswith("$ ")] == [f"$ skyspool {line}" for line in story.COMMANDS]
     assert [line for line in dict.fromkeys(text) if line in STORY] == STORY
     assert max(len(line) for line in text if str(place) not in line) <= 80
-    assert text[-2:] == ["As the text says. Now with your own GPUs:", "  skyspool up && skyspool exec -- nvidia-smi"]
+    us = demo.own_name()
+    last = ["As the text says. Now with what this machine has:", f"  {us} up", f"  {us} exec -- hostname"]
+    assert text[-3:] == last
     assert list(place.iterdir()) == [] and list(home.iterdir()) == []
 
 
@@ -96,10 +99,20 @@ def test_an_order_that_is_not_the_texts_is_told(scene: Scene) -> None:
     ]
 
 
+@pytest.mark.parametrize("on_path", [True, False])
+def test_the_name_that_its_last_line_tells_can_be_typed(
+    home: Path, monkeypatch: pytest.MonkeyPatch, on_path: bool
+) -> None:
+    folder = os.path.dirname(sys.executable)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin" if on_path else "/usr/bin:/bin")
+    name = demo.own_name()
+    assert (name == "skyspool") is on_path
+    done = subprocess.run(["sh", "-c", f"{name} --version"], capture_output=True, text=True, timeout=30)
+    assert done.stdout.startswith("skyspool 0."), done.stderr
+
+
 def test_the_demo_knows_nothing_of_my_own_spools(scene: Scene, sky: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its commands go to its own spool whatever SKYSPOOL_DIR says, and that is as it was afterwards."""
-    from skyspool.verbs import demo
-
     seen: list[str | None] = []
     monkeypatch.setattr(demo.Stage, "play", lambda self: seen.append(os.environ.get("SKYSPOOL_DIR")))
     assert sky("demo").code == 0

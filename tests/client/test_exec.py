@@ -105,7 +105,7 @@ def test_options_stand_over_the_file(scene: Scene, sky: Run, taskfile: Path, hom
 def test_setup_and_file_mounts_are_left_out_and_that_is_told(scene: Scene, sky: Run, taskfile: Path) -> None:
     ran = sky("exec", "task.yaml", "-d", "--env", "TOKEN=x")
     assert not {"setup", "file_mounts"} & submitted(scene).keys()
-    assert "note: skipped: setup and file_mounts (`skyspool launch` does not)\n" in ran.err
+    assert "note: skipped: setup and file_mounts, which only `skyspool launch` heeds\n" in ran.err
 
 
 def test_a_task_is_named_in_its_file_by_an_option_or_after_its_file(scene: Scene, sky: Run, home: Path) -> None:
@@ -263,6 +263,72 @@ def test_a_task_file_that_is_not_there(scene: Scene, sky: Run) -> None:
     assert submitted(scene)["run"] == "nope.yaml"
 
 
+@pytest.mark.parametrize(
+    ("words", "told", "hint"),
+    [
+        (
+            ["task.yaml", "mycluster", "-d", "--env", "A=b c"],
+            "'task.yaml' was taken for the task, and 'mycluster' for more of it: the cluster comes first",
+            "skyspool exec mycluster task.yaml -d --env 'A=b c'\n",
+        ),
+        (
+            ["mycluster", "task.yaml", "more", "of it"],
+            "'task.yaml' is a task file, and nothing can be done with what follows it: 'more', 'of it'",
+            "skyspool exec mycluster task.yaml      # values for its envs: --env KEY=VALUE\n"
+            "  or: skyspool exec mycluster -- task.yaml more 'of it'      # if it is a command\n",
+        ),
+        (
+            ["task.yaml", "--", "more"],
+            "'task.yaml' is a task file, and nothing can be done with what follows it: 'more'",
+            "skyspool exec task.yaml      # values for its envs: --env KEY=VALUE\n"
+            "  or: skyspool exec -- task.yaml more      # if it is a command\n",
+        ),
+        (["-c", "mycluster", "noending", "mycluster"], "'noending' is a task file, and", ""),
+        (
+            ["nope.yaml", "mycluster"],
+            "there is no task file nope.yaml",
+            "skyspool exec -- nope.yaml mycluster      # if it is a command\n",
+        ),
+    ],
+)
+def test_words_behind_a_task_file_are_an_error_and_not_a_command(
+    scene: Scene, sky: Run, taskfile: Path, home: Path, words: list[str], told: str, hint: str
+) -> None:
+    (home / "noending").write_text("run: hostname\n")
+    sky("use", scene.spool.root)
+    ran = sky("exec", *words)
+    assert ran.code == 2 and f"error: {told}" in ran.err
+    assert hint in ran.err
+    assert scene.files("pending") == []
+
+
+def test_what_may_be_a_command_stays_one(scene: Scene, sky: Run, home: Path, taskfile: Path) -> None:
+    (home / "run.yaml").write_text("#!/bin/sh\n")
+    os.chmod(home / "run.yaml", 0o755)
+    for words in (["--", "task.yaml", "more"], ["./run.yaml", "more"], ["cat", "task.yaml"], ["python", "a.yaml"]):
+        ran = sky("exec", "-d", *words)
+        assert ran.code == 0 and f"Command to run: {' '.join(words).removeprefix('-- ')}\n" in ran.err
+
+
+@pytest.mark.parametrize("words", [["k12.sh"], ["--", "./k12.sh", "3"], ["k12.sh 3"]])
+def test_a_script_that_bash_would_not_find_is_submitted_and_how_it_is_run_is_told(
+    scene: Scene, sky: Run, home: Path, words: list[str]
+) -> None:
+    (home / "k12.sh").write_text("echo hi\n")
+    ran = sky("exec", "-d", *words)
+    command = " ".join(words).removeprefix("-- ")
+    assert f"note: {command.split()[0]} is a file here, but no program that bash finds and may run\n" in ran.err
+    assert f"hint: skyspool exec -- bash {command}      # runs it as a script\n" in ran.err
+    assert submitted(scene)["run"] == command
+
+
+@pytest.mark.parametrize("words", [["./k12.sh"], ["bash", "k12.sh"], ["--workdir", "/", "k12.sh"]])
+def test_where_it_would_find_it_nothing_is_told(scene: Scene, sky: Run, home: Path, words: list[str]) -> None:
+    (home / "k12.sh").write_text("echo hi\n")
+    os.chmod(home / "k12.sh", 0o755)
+    assert "is a file here" not in sky("exec", "-d", *words).err
+
+
 def test_dash_c_takes_all_words_for_the_task(scene: Scene, sky: Run) -> None:
     sky("exec", "-c", scene.spool.root, "-d", "echo", "hi")
     assert submitted(scene)["run"] == "echo hi"
@@ -338,7 +404,7 @@ def test_options_that_cannot_be(scene: Scene, sky: Run, words: list[str], told: 
         (["--gpus", "H100:8"], "1x[H100:8]"),
         (["--gpus", "A100:1"], "1x[A100:1]"),
         (["--gpus", "H100:4", "--num-nodes", "3"], "3x[H100:4]"),
-        (["--cpus", "9"], "1x[CPU:9+]"),
+        (["--cpus", "9"], "1x[CPU:9]"),
         (["--gpus", "H100", "--memory", "65"], "1x[H100:1, 65 GiB]"),
     ],
 )
@@ -357,6 +423,21 @@ def test_what_the_known_nodes_could_never_serve_is_refused_at_once(
     assert scene.files("pending") == []
     assert sky("exec", "-d", *words, "--wait", "--", "ls").code == 0
     assert len(scene.files("pending")) == 1
+
+
+def test_a_slip_in_an_accelerators_name_is_told(scene: Scene, sky: Run) -> None:
+    ran = sky("exec", "-d", "--gpus", "H10O", "--", "ls")
+    assert ran.code == 0 and "whether the job fits, the head will tell; did you mean H100?\n" in ran.err
+    scene.node("n1", "MyGPU:4")
+    assert "; did you mean MyGPU?\n" in sky("exec", "-d", "--gpus", "MyGPUs", "--", "ls").err
+    assert "did you mean" not in sky("exec", "-d", "--gpus", "H100", "--", "ls").err
+
+
+@pytest.mark.parametrize(("given", "told"), [("2", "such as H100:2"), ("0.5", "such as H100:0.5")])
+def test_a_count_without_a_name_is_told_to_lack_it(scene: Scene, sky: Run, given: str, told: str) -> None:
+    ran = sky("exec", "-d", "--gpus", given, "--", "ls")
+    assert ran.code == 1
+    assert f"'{given}' is a number, not the name of an accelerator (write the name too, {told})" in ran.err
 
 
 def test_what_only_waits_is_taken(scene: Scene, sky: Run) -> None:
@@ -473,6 +554,25 @@ def test_what_is_taken_back_before_it_is_accepted_ends_the_following(scene: Scen
     _, err = started.communicate(timeout=10)
     assert started.returncode == 103
     assert err.decode().endswith("was taken back before a head accepted it.\n")
+
+
+@pytest.mark.parametrize("verb", ["exec", "launch"])
+def test_attached_it_tells_what_the_job_waits_for(scene: Scene, verb: str) -> None:
+    scene.node("n1", "H100:1")
+    scene.started("hog", "H100:1", ago=60)
+    with Head(scene):
+        started = subprocess.Popen(
+            [sys.executable, "-m", "skyspool", verb, "--gpus", "H100", "--", "hostname"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert started.stderr is not None
+        told = next(line for line in started.stderr if line.startswith("job "))
+        scene.ended(2, Status.CANCELLED)
+        started.communicate(timeout=10)
+    assert told == "job 2 waits for 1 H100 on one node: n1 has 0 free; job 1 holds 1 (RUNNING for 1 min)\n"
+    assert started.returncode == 103
 
 
 def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(scene: Scene) -> None:

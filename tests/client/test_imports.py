@@ -13,13 +13,13 @@ BASE = "import click, msgspec, secrets, difflib, pwd, zlib, locale"
 OWN = {
     "skyspool", "skyspool.__main__", "skyspool.ages", "skyspool.clusters", "skyspool.heads", "skyspool.jobs",
     "skyspool.listing", "skyspool.past", "skyspool.plain", "skyspool.present", "skyspool.say", "skyspool.tables",
-    "skyspool.verbs", "spool_layout", "spool_layout.errors", "spool_layout.fit", "spool_layout.history",
-    "spool_layout.paths", "spool_layout.records", "spool_layout.replay", "spool_layout.settings", "spool_layout.states",
-    "spool_layout.storage", "spool_layout.users",
+    "skyspool.verbs", "spool_layout", "spool_layout.diagnosis", "spool_layout.errors", "spool_layout.fit",
+    "spool_layout.history", "spool_layout.mounts", "spool_layout.paths", "spool_layout.records", "spool_layout.replay",
+    "spool_layout.settings", "spool_layout.states", "spool_layout.storage", "spool_layout.users",
 }  # fmt: skip
 OF_QUEUE = OWN | {"skyspool.verbs.queue"}
 OF_EXEC = OWN | {
-    "skyspool.submission", "skyspool.submitting", "skyspool.task", "skyspool.variables",
+    "skyspool.entrypoint", "skyspool.submission", "skyspool.submitting", "skyspool.task", "skyspool.variables",
     "skyspool.verbs.exec", "yaml", "shutil", "bz2", "lzma", "_compression", "fnmatch", "shlex", "urllib", "ipaddress",
 }  # fmt: skip
 DEAR = {

@@ -50,7 +50,8 @@ def test_setup_and_file_mounts_are_kept_and_paths_made_absolute(scene: Scene, sk
 
 
 def test_no_setup_skips_setup_alone(scene: Scene, sky: Run) -> None:
-    sky("launch", "cluster.yaml", "-d", "--no-setup")
+    ran = sky("launch", "cluster.yaml", "-d", "--no-setup")
+    assert "note: skipped: setup, as --no-setup says\n" in ran.err
     assert "setup" not in submitted(scene) and "file_mounts" in submitted(scene)
 
 

@@ -61,6 +61,25 @@ def test_values_that_the_file_leaves_open(sky: Run, home: Path, monkeypatch: pyt
     assert sky("lint", "task.yaml", "--env", "A=1", "--env", "B", "--env", "C=", "--env", "S=x").code == 0
 
 
+@pytest.mark.parametrize(
+    ("text", "options", "told"),
+    [
+        ("name: idle\n", [], "it has neither run nor setup commands: no job is made of it"),
+        ("setup: x\n", [], "it has no run commands: its setup is all that runs; `exec` makes no job of it"),
+        ("setup: x\n", ["--dropped"], "it has no run commands: its setup is all that runs"),
+        ("run: x\nresources: {gpus: h10O}\n", [], "it asks for an accelerator that is not known; did you mean H100?"),
+        ("run: x\nresources: {gpus: SomeGPU}\n", [], ""),
+    ],
+)
+def test_what_is_a_task_and_may_not_be_meant_is_told(
+    sky: Run, home: Path, text: str, options: list[str], told: str
+) -> None:
+    (home / "task.yaml").write_text(text)
+    ran = sky("lint", *options, "task.yaml")
+    assert (ran.code, ran.out) == (0, "")
+    assert ran.err == "task.yaml: is a task\n" + (f"task.yaml: note: {told}\n" if told else "")
+
+
 def test_as_a_file_that_is_dropped_by_hand(sky: Run, home: Path) -> None:
     (home / "task.yaml").write_text("run: x\nworkdir: code\n")
     (home / "idle.yaml").write_text("name: idle\n")

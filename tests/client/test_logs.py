@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,48 @@ def test_following_ends_by_itself(scene: Scene, sky: Run) -> None:
     ]
 
 
+def test_while_it_waits_it_is_told_for_what_and_again_when_that_changes(
+    scene: Scene, sky: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pause in ("WHY_PAUSE", "WHY_SELDOM", "STATE_PAUSE"):
+        monkeypatch.setattr(f"skyspool.following.{pause}", 0.01)
+    scene.head()
+    hog = one(scene, "H100:4")
+    job = scene.pending("next", "H100:2")
+    waits = f"job {job} waits for 2 H100 on one node: n1 has"
+    looked: list[float] = []
+    from skyspool import reasons
+
+    why = reasons.why
+    monkeypatch.setattr(reasons, "why", lambda *words, **more: looked.append(1) or why(*words, **more))
+
+    def head() -> None:
+        wait_until(lambda: len(looked) > 2)
+        scene.ended(hog)
+        scene.start(scene.pending("one", "H100:3"), 0)
+        seen = len(looked)
+        wait_until(lambda: len(looked) > seen + 2)
+        scene.ended(job, Status.CANCELLED)
+
+    thread = threading.Thread(target=head)
+    thread.start()
+    ran = sky("logs", str(job))
+    thread.join()
+    assert ran.code == 103
+    assert [line.split(" (")[0] for line in ran.err.splitlines()[1:3]] == [
+        f"{waits} 0 free; job 1 holds 4",
+        f"{waits} 1 free; job 3 holds 3",
+    ]
+    assert ran.err.splitlines()[3:] == ["Job finished (status: CANCELLED)."]
+
+
+def wait_until(done: Callable[[], bool], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def test_by_name_and_by_handle(scene: Scene, sky: Run) -> None:
     scene.pending("train", drop="train@00000000000000.yaml")
     scene.pending("train")
@@ -202,13 +245,47 @@ def test_what_no_head_has_accepted_yet(scene: Scene, sky: Run) -> None:
         assert (ran.code, ran.out) == (101, "Job train@00000000000000: PENDING\n")
     ran = sky("logs", "train", "--no-follow")
     assert (ran.code, ran.out) == (0, "")
-    assert f"train@00000000000000 waits in {scene.spool.pending}: no head has accepted it yet" in ran.err
+    assert "note: train@00000000000000 waits in pending/: no head is alive to accept it\n" in ran.err
     scene.node("n1")
     head = Head(scene, prints="hello\n", ends=Status.FAILED, codes=(1,))
     head.seen.clear()
     with head:
         ran = sky("logs", "train@00000000000000")
     assert (ran.code, ran.out) == (100, "hello\n")
+
+
+def test_without_a_head_the_latest_is_what_waits_for_one(scene: Scene, sky: Run) -> None:
+    scene.ended(one(scene))
+    scene.dropped("train@00000000000000.yaml")
+    assert sky("logs", "--status").out == "Job train@00000000000000: PENDING\n"
+    scene.head()  # it may have its reasons to leave the file alone
+    assert sky("logs", "--status").out == "Job 1: SUCCEEDED\n"
+
+
+def test_a_file_that_waits_is_the_latest_where_there_is_no_job(scene: Scene, sky: Run) -> None:
+    scene.head()
+    scene.dropped("train@00000000000000.yaml")
+    assert sky("logs", "--status").out == "Job train@00000000000000: PENDING\n"
+
+
+@pytest.mark.parametrize(("started", "told"), [(False, "ended before it ran"), (True, "left no output")])
+def test_a_job_that_ended_without_output_is_told(scene: Scene, sky: Run, started: bool, told: str) -> None:
+    scene.node("n1")
+    job = scene.pending("train", setup=True)
+    if started:
+        scene.start(job)
+    scene.ended(job, Status.CANCELLED, reason="cancelled by user")
+    ran = sky("logs", "train", "--no-follow")
+    assert (ran.code, ran.out) == (103, "")
+    assert ran.err == f"note: job 1 {told}: it is CANCELLED (cancelled by user)\n"
+
+
+def test_a_job_that_ran_and_printed_nothing_is_told(scene: Scene, sky: Run) -> None:
+    job = one(scene)
+    assert "note: job 1" not in sky("logs", "--no-follow").err  # it may still print
+    scene.ended(job)
+    ran = sky("logs", "--no-follow")
+    assert (ran.code, ran.out, ran.err) == (0, "", "note: job 1 printed nothing: it is SUCCEEDED\n")
 
 
 def test_a_file_that_a_head_has_just_claimed_is_found_a_moment_later(scene: Scene, sky: Run) -> None:

@@ -31,6 +31,16 @@ def test_only_what_is_old_and_over(scene: Scene, sky: Run) -> None:
     assert (over.parent.exists(), live.exists(), young.exists()) == (False, True, True)
 
 
+def test_nothing_of_an_attempt_that_a_lost_node_may_still_run(scene: Scene, sky: Run) -> None:
+    scene.node("n1", "H100:1")
+    job = scene.started("train", "H100:1")
+    log = scene.log(job, "run.log", "x" * 5000)
+    age(log)
+    scene.lost(job)
+    assert sky("prune", "--older", "1d").out.startswith("Removed 0 files")
+    assert log.exists()
+
+
 def test_dry_run_changes_nothing(scene: Scene, sky: Run) -> None:
     over, *_ = old_and_new(scene)
     ran = sky("prune", "--dry-run")

@@ -14,6 +14,7 @@ from spool_layout.storage import Disk
 from spool_layout.users import user_name
 from tests.client.builders import Scene
 from tests.client.conftest import Run, fits, unprivileged
+from tests.client.pseudo import on_terminal
 
 TABLE = """\
 Job queue of current user on cluster mycluster
@@ -192,4 +193,43 @@ def test_shares_and_cpus_in_resources(scene: Scene, sky: Run) -> None:
     scene.pending("cpu")
     scene.pending("gang", "H100:8", nodes=2)
     cells = [line.split()[-3] for line in sky("queue").out.splitlines()[2:]]
-    assert cells == ["2x[H100:8]", "1x[CPU:1+]", "1x[H100:0.5]"]
+    assert cells == ["2x[H100:8]", "1x[CPU:0.5]", "1x[H100:0.5]"]
+
+
+def test_a_list_that_is_higher_than_the_terminal_ends_with_what_there_is_in_all(scene: Scene, sky: Run) -> None:
+    scene.node("n1")
+    for status in (Status.CANCELLED, Status.FAILED):
+        for _ in range(12):
+            scene.ended(scene.pending("old"), status)
+    scene.started("runs")
+    scene.pending("waits")
+    scene.dropped("new.yaml")
+    both = on_terminal("queue", stderr=True).lines
+    assert both[-2:] == [
+        "In all: 2 PENDING, 1 RUNNING; 12 FAILED, 12 CANCELLED",
+        "hint: skyspool queue -s      # only what waits or runs",
+    ]
+    assert "In all" not in "".join(on_terminal("queue", "-s").lines)
+    assert "In all" not in sky("queue").out
+    for _ in range(30):
+        scene.pending("more")
+    assert on_terminal("queue", "-s", stderr=True).lines[-1] == "In all: 32 PENDING, 1 RUNNING"
+
+
+def test_cpus_and_memory_are_shown_where_they_were_asked_for(scene: Scene, sky: Run) -> None:
+    scene.pending("one", "H100:1", cpus=1)
+    scene.pending("full", "H100:1", cpus=4, memory=16 * 1024)
+    scene.pending("plain", cpus=2, memory=512)
+    cells = [record["resources"] for record in json.loads(sky("queue", "-o", "json").out)["mycluster"]]
+    assert cells == ["1x[CPU:2, 0.5 GiB]", "1x[H100:1, 4 CPUs, 16 GiB]", "1x[H100:1, 1 CPU]"]
+    assert "1x[H100:1, 4 CPUs, 16 GiB]  PENDING" in sky("queue").out
+
+
+def test_a_job_that_runs_and_is_not_reported_yet_has_run_since_it_got_its_slots(scene: Scene, sky: Run) -> None:
+    scene.node("n1")
+    scene.start(scene.pending("new"), ago=120, go=False)
+    scene.start(scene.pending("setup", setup=True), ago=120)
+    setup, new = json.loads(sky("queue", "-o", "json").out)["mycluster"]
+    assert (new["status"], new["start_at"], round(new["duration"])) == ("RUNNING", scene.now - 120, 120)
+    assert (setup["status"], setup["start_at"], setup["duration"]) == ("SETTING_UP", None, None)
+    assert " 2 mins ago  2m " in sky("queue").out

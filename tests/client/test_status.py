@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 from tests.client.builders import Scene
 from tests.client.conftest import Run, fits
+from tests.client.pseudo import on_terminal
 
 
 def test_everything_at_a_glance(story: Scene, sky: Run) -> None:
@@ -13,22 +15,33 @@ def test_everything_at_a_glance(story: Scene, sky: Run) -> None:
     lines = sky("status").out.splitlines()
     assert lines[:4] == [
         f"Cluster mycluster: {story.spool.root}",
-        "Head: alive, leads, on h1 (pid 7), started 1 hr ago",
+        "Head: alive, leads (epoch 1), on h1 (pid 7), started 1 hr ago",
         "Head: alive, stands by, on h2 (pid 9), started 1 hr ago",
         "Jobs: 1 PENDING, 3 RUNNING; 1 ended",
     ]
     assert re.fullmatch(r"Room: the spool takes [\d.]+ KiB \(logs: 0 B\) in \d+ files", lines[4])
     assert re.fullmatch(r"Free: [\d.]+ [GT]iB of [\d.]+ [GT]iB", lines[5])
     assert lines[7:] == [
-        " NODE  STATE  SINCE     GPUS              CPUS           MEMORY             ADDRESS",
-        " n1    up     1 hr ago  0 of 4 H100 free  6.5 of 8 free  64 of 64 GiB free  10.0.0.1",
+        " NODE  STATE  SINCE     FREE GPUS  FREE CPUS  FREE MEMORY  ADDRESS",
+        " n1    up     1 hr ago  0/4 H100   6.5/8      64/64 GiB    10.0.0.1",
         "",
-        " NODE  GPU  NAME  FREE  HELD BY              UUID",
-        " n1    0    H100  0     1 job 2 job2 (user)  GPU-n1-0",
-        " n1    1    H100  0     1 job 3 job3 (user)  GPU-n1-1",
-        " n1    2    H100  0     1 job 5 job5 (user)  GPU-n1-2",
-        " n1    3    H100  0     1 job 5 job5 (user)  GPU-n1-3",
+        " NODE  GPU  NAME  FREE  HELD BY               UUID",
+        " n1    0    H100  0     job 2 job2 (user): 1  GPU-n1-0",
+        " n1    1    H100  0     job 3 job3 (user): 1  GPU-n1-1",
+        " n1    2    H100  0     job 5 job5 (user): 1  GPU-n1-2",
+        " n1    3    H100  0     job 5 job5 (user): 1  GPU-n1-3",
     ]
+
+
+def test_it_fits_a_terminal_of_eighty_columns_with_all_that_people_ask_for(scene: Scene) -> None:
+    scene.node("gpu-worker-17", "H100:1", cpus=192, memory_gb=2015)
+    for name in ("a-rather-long-name-of-an-experiment", "another-rather-long-name"):
+        scene.started(name, "H100:0.5")
+    shown = on_terminal("status").lines
+    assert max(map(len, shown[6:])) <= 80
+    assert " ".join(shown[-5].split()) == "NODE STATE SINCE FREE GPUS FREE CPUS FREE MEMORY ADDRESS"
+    assert shown[-1].split() == ["gpu-worker-17", "0", "H100", "0", "job", "1:", "0.5,", "job", "2:", "0.5"]
+    assert "a-rather-long-name-of-an-experiment (user): 0.5" in "\n".join(on_terminal("status", columns=200).lines)
 
 
 def test_without_a_head(scene: Scene, sky: Run) -> None:
@@ -41,6 +54,13 @@ def test_without_a_head(scene: Scene, sky: Run) -> None:
         ran.out,
         re.MULTILINE,
     )
+
+
+def test_files_that_no_head_has_accepted_are_counted(scene: Scene, sky: Run) -> None:
+    scene.node("n1")
+    Path(scene.spool.pending, "new.yaml").write_text("run: 'true'\n")
+    assert "Jobs: none live; 0 ended; 1 file in pending/ that no head has accepted yet\n" in sky("status").out
+    assert json.loads(sky("status", "-o", "json").out)["mycluster"]["jobs"] == {"live": 0, "ended": 0, "unaccepted": 1}
 
 
 def test_without_a_node(scene: Scene, sky: Run) -> None:
@@ -64,13 +84,13 @@ def test_a_gpu_that_its_node_no_longer_reports(scene: Scene, sky: Run) -> None:
     scene.node("n1", "H100:2")
     scene.started("train", "H100:2")
     scene.node("n1", "H100:1")
-    assert "1 job 1 train (user), not reported by its node" in sky("status").out.splitlines()[-1]
+    assert "job 1 train (user): 1, not reported by its node" in sky("status").out.splitlines()[-1]
 
 
 def test_slots_of_a_job_that_was_given_up(scene: Scene, sky: Run) -> None:
     scene.node("n1", "H100:1")
     scene.lost(scene.started("train", "H100:1"))
-    assert "1 job 1 (given up; not yet reported gone)" in sky("status").out.splitlines()[-1]
+    assert "job 1 (given up; not yet reported gone): 1" in sky("status").out.splitlines()[-1]
     [node] = json.loads(sky("status", "-o", "json").out)["mycluster"]["nodes"]
     assert node["gpus"][0]["holders"] == [{"job_id": 1, "share": 1.0, "live": False}]
 
@@ -99,5 +119,5 @@ def test_a_share(scene: Scene, sky: Run) -> None:
     scene.node("n1", "H100:1")
     scene.started("half", "H100:0.5")
     assert sky("status").out.splitlines()[-1].split() == (
-        ["n1", "0", "H100", "0.5", "0.5", "job", "1", "half", "(user)", "GPU-n1-0"]
+        ["n1", "0", "H100", "0.5", "job", "1", "half", "(user):", "0.5", "GPU-n1-0"]
     )

@@ -14,7 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from skyspool import offered
+from skyspool.clusters import open_spool
+from skyspool.verbs.up import AUTO, home_root
 from spool_layout import history
+from spool_layout.errors import UsageError
 from spool_layout.paths import Spool
 from spool_layout.replay import State
 from spool_layout.storage import Disk
@@ -78,7 +82,7 @@ def test_one_command_on_a_bare_machine(up: Callable[..., Ran], process: Run, hom
     assert "no node of local is known yet" not in ran.err
     again = up("--gpus", "H100:8")
     assert [line.split(",")[0] for line in again.out.splitlines()[1:]] == ["Head: was running", "Node: was running"]
-    assert "note: the node was running already; --gpus had no effect" in again.err
+    assert "note: the node was running already; --gpus had no effect\nhint: skyspool down && skyspool up " in again.err
     down = process("down")
     assert [line.split(" (")[0] for line in down.out.splitlines()] == ["Head stopped", "Node stopped"]
     assert process("down").out.startswith("Nothing of local runs on ")
@@ -125,7 +129,7 @@ def test_a_second_host_with_the_same_home_joins(
         eventually(lambda: "host2" in state(spool).nodes)
         status = process("status").out.splitlines()
         assert [line.split(", on ")[0] for line in status if line.startswith("Head: ")] == [
-            "Head: alive, leads",
+            "Head: alive, leads (epoch 1)",
             "Head: alive, stands by",
         ]
         assert any(line.startswith("Head: alive, stands by, on host2 ") for line in status)
@@ -147,11 +151,106 @@ def test_a_daemon_that_cannot_start_is_told_with_its_last_words(process: Run, ho
     eventually(lambda: process("down").out.startswith("Nothing of spool runs on "))
 
 
-def test_up_on_what_is_no_spool_makes_one_there(up: Callable[..., Ran], process: Run, home: Path) -> None:
-    ran = up("mine", "--gpus", "none")
+def node_line(ran: Ran) -> str:
     assert ran.code == 0, ran.err
-    assert ran.out.startswith(f"Spool mine made: {home}/mine\n") and "(no GPU)" in ran.out
-    assert f"  mine: {home}/mine" in (home / ".config/skyspool/config.yaml").read_text()
+    return next(line for line in ran.out.splitlines() if line.startswith("Node: "))
+
+
+def test_down_and_up_offer_the_same_gpus_until_told_otherwise(up: Callable[..., Ran], process: Run, home: Path) -> None:
+    spool = quick(home)
+    kept = f"note: --gpus H100:4, as an earlier `skyspool up` on this host said; --gpus {AUTO}: what is found\n"
+    ran = up("--gpus", "H100:4")
+    assert "(4 H100)" in node_line(ran) and kept not in ran.err
+    assert process("down").code == 0
+    ran = up()
+    assert "(4 H100)" in node_line(ran) and kept in ran.err
+    assert "--gpus had no effect" not in up("--gpus", "H100:4").err
+    assert process("down").code == 0
+    assert "(no GPU)" in node_line(up("--gpus", "none"))
+    assert process("down").code == 0
+    ran = up()
+    assert "(no GPU)" in node_line(ran) and "note: --gpus none, as an earlier" in ran.err
+    assert process("down").code == 0
+    assert "as an earlier" not in up("--gpus", AUTO).err
+    assert state(spool).nodes  # it runs
+    assert process("down").code == 0
+    assert "as an earlier" not in up().err
+
+
+def test_a_wrong_gpus_is_not_kept(process: Run, home: Path, tmp_path: Path) -> None:
+    cluster = open_spool(quick(home).root)
+    assert process("up", "--state", str(tmp_path / "state"), "--gpus", "H100:0").code == 1
+    assert offered.recall(cluster) is None
+    assert process("down").code == 0
+    eventually(lambda: process("down").out.startswith("Nothing of spool runs on "))
+
+
+def test_what_was_kept_is_for_that_directory_only(scene: Scene, tmp_path: Path) -> None:
+    cluster = open_spool(scene.spool.root)
+    offered.keep(cluster, "H100:4")
+    assert offered.recall(cluster) == "H100:4"
+    assert offered.recall(cluster._replace(spool=Spool(tmp_path / "other"))) is None
+    offered.keep(cluster, None)
+    assert offered.recall(cluster) is None
+
+
+def test_hints_name_the_spool_where_it_is_not_the_default_one(up: Callable[..., Ran], process: Run, home: Path) -> None:
+    quick(home)
+    process("init", "other", "--name", "second")
+    for word in ("other", "second"):
+        ran = up(word, "--gpus", "none" if word == "other" else "L4")
+        assert "hint: skyspool exec second -- hostname      # then: skyspool queue second\n" in ran.err
+    assert "hint: skyspool down second && skyspool up second --gpus L4\n" in ran.err
+    assert process("down", "second").code == 0
+
+
+def test_only_the_log_of_a_daemon_that_has_one_is_named(up: Callable[..., Ran], process: Run, home: Path) -> None:
+    spool = quick(home)
+    with (home / "mine.log").open("w") as log:
+        head = subprocess.Popen([sys.executable, "-m", "spoold", "head", spool.root], stdout=log, stderr=log)
+    node = subprocess.Popen([sys.executable, "-m", "spoold", "node", spool.root], stderr=subprocess.DEVNULL)
+    try:
+        eventually(lambda: state(spool).nodes)
+        lines = up().out.splitlines()[1:]
+        assert lines[0] == f"Head: was running, pid {head.pid}, log {home}/mine.log"
+        assert lines[1].startswith(f"Node: was running, pid {node.pid}, ") and ", log " not in lines[1]
+    finally:
+        process("down")
+        head.wait(30)
+        node.wait(30)
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["empty", "missing"])
+def test_up_makes_no_spool_in_a_directory_that_is_named(process: Run, home: Path, made: bool) -> None:
+    if made:
+        (home / "share").mkdir()
+    ran = process("up", "share")
+    assert ran.code == 69
+    assert ran.err == (
+        f"error: {home}/share holds no spool: it is mistyped, its share is not mounted, or none was made there yet\n"
+        f"hint: skyspool init {home}/share && skyspool up {home}/share\n"
+    )
+    assert os.listdir(home) == ["share"] * made
+
+
+def test_up_names_the_cluster_that_a_mistyped_word_may_have_meant(sky: Run, home: Path) -> None:
+    sky("init", "spool", "--name", "mycluster")
+    ran = sky("up", "myclustr")
+    assert ran.code == 69 and "it is mistyped (did you mean mycluster?), its share" in ran.err
+
+
+def test_a_home_whose_skyspool_is_something_else_gets_its_spool_beside_it(home: Path) -> None:
+    assert home_root() == f"{home}/skyspool"
+    (home / "skyspool/pending").mkdir(parents=True)  # an `up` that was cut
+    assert home_root() == f"{home}/skyspool"
+    (home / "skyspool/README.md").write_text("our source")
+    assert home_root() == f"{home}/skyspool-queue"
+    (home / "skyspool-queue").mkdir()
+    (home / "skyspool-queue/notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="are something else"):
+        home_root()
+    (home / "skyspool/spool.yaml").write_text("format: 1\n")
+    assert home_root() == f"{home}/skyspool"
 
 
 def test_only_daemons_are_ever_signalled(scene: Scene, sky: Run) -> None:

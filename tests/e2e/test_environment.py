@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cluster import Cluster, running
+from tests.node.engines import LOGIN_PATH, WRAPPERS
 
 # A job's variables, save ours (SKYSPOOL_*), which are told in spool(5).
 LOGIN = {"HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "PYTHONUNBUFFERED"}
@@ -215,6 +216,21 @@ def test_a_login_shell_reads_bashrc_as_an_interactive_one_without_a_word_about_j
         "/dev/null",
         "e",
     ]
+
+
+@pytest.mark.parametrize(
+    ("bashrc", "rest"),
+    [
+        ("", LOGIN_PATH),
+        ('PATH="$HOME/env/bin:$PATH:"', f"~/env/bin:{LOGIN_PATH}:"),
+        ("PATH=/opt/bin:/usr/bin:/bin", "/opt/bin:/usr/bin:/bin"),
+    ],
+    ids=["untouched", "extended", "set anew"],
+)
+def test_the_container_wrappers_stand_once_and_first_on_the_path(login: Cluster, bashrc: str, rest: str) -> None:
+    (login.home / ".bashrc").write_text(f"{bashrc}\n")
+    wrappers, _, left = said(login, "run: echo $PATH\n...\n").rstrip("\n").partition(":")
+    assert wrappers == str(WRAPPERS) and left == rest.replace("~", str(login.home))
 
 
 def test_what_setup_exports_in_bashrc_is_visible_in_run(login: Cluster) -> None:

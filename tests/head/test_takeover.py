@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import itertools
 import os
@@ -12,9 +13,62 @@ from pathlib import Path
 import pytest
 
 from spool_layout.states import Status
-from spool_layout.storage import Disk
+from spool_layout.storage import Disk, Entry
 from spoold.head.term import Term
 from tests.head.stage import CPU, LOOKS, Killed, Late, Mortal, Repeating, Stage, cuts
+
+# ---- what is left of removed files ---------------------------------------------------------------------------
+
+
+class Open(Disk):
+    """An NFS client on which a process has files open that were removed: their `.nfs` names stay. Counts listings."""
+
+    def __init__(self) -> None:
+        self.listings = 0
+
+    def remove(self, path: str) -> None:
+        if os.path.basename(path).startswith(".nfs"):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
+        super().remove(path)
+
+    def list(self, path: str) -> list[Entry]:
+        self.listings += 1
+        return super().list(path)
+
+
+def leave_removed_file(s: Stage, text: str) -> Path:
+    """A head that ends, and in its claim directory the name that NFS gave to a file which it had removed."""
+    s.look()
+    assert s.term is not None
+    left = Path(s.term.epoch.claims, ".nfs000000000001f5a300000001")
+    left.write_text(text)
+    s.term = None
+    return left
+
+
+@pytest.mark.parametrize("text", ["run: rm -rf ~\n...\n", "cancel: all\n...\n"], ids=["task", "request"])
+def test_a_removed_file_that_is_still_open_in_a_claim_directory_is_no_file_of_a_user(folder: Path, text: str) -> None:
+    s = Stage(folder)
+    left = leave_removed_file(s, text)
+    busy = s.disk = Open()
+    s.drop("good", CPU)
+    s.look()
+    assert busy.listings < LOOKS * 10  # it is not waited for
+    assert left.exists() and list(s.jobs()) == ["good"]
+    s.term, s.disk = None, Disk()
+    s.look()
+    assert not left.parent.exists() and list(s.jobs()) == ["good"]
+
+
+def test_files_beside_a_removed_one_that_is_still_open_are_accepted(folder: Path) -> None:
+    s = Stage(folder)
+    left = leave_removed_file(s, CPU)
+    s.put_new(str(left.parent / "new-7-late.yaml"), "late")  # a deposed head's last rename
+    s.disk = Open()
+    s.look()
+    assert list(s.jobs()) == ["late"]
+    s.each_file_once()
+
 
 # ---- users who act between the kill and the next head --------------------------------------------------------
 
@@ -89,6 +143,32 @@ def test_what_users_do_between_a_kill_and_the_next_head_is_neither_lost_nor_mist
         except BaseException as error:
             error.add_note(f"{act.__name__}: {what}")
             raise
+
+
+def cancelled(s: Stage) -> None:
+    """A job is cancelled while it waits."""
+    s.drop("a")
+    s.look()
+    s.request("cancel: 1")
+    s.look()
+
+
+def test_a_copy_under_the_name_of_a_job_that_ended_while_it_waited_is_a_job_of_its_own(folder: Path) -> None:
+    """The copy is dropped between two heads, as soon as the job's own file is in done/; with the same text, which is
+    all that a head can compare."""
+    copied = 0
+    for what, stage in cuts(folder, cancelled):
+        cancelled(stage)
+        (over,) = Path(stage.spool.done).rglob("*.yaml")
+        text = over.read_text()
+        Path(stage.spool.dropped("1.a.yaml")).write_text(text)
+        stage.term = None
+        stage.look()
+        jobs = {job.id: job.status for job in stage.jobs()["a"]}
+        assert jobs == {1: Status.CANCELLED, 2: Status.PENDING}, what
+        assert Path(stage.waiting("a")).read_text() == over.read_text() == text, what
+        copied += 1
+    assert copied > 10
 
 
 # ---- replies that are lost ------------------------------------------------------------------------------------
@@ -278,6 +358,27 @@ def lead_and_look(s: Stage, disk: Disk) -> None:
     """What a head does that takes over."""
     s.term, s.disk = s.lead(disk), disk
     look(s.term)
+
+
+def test_a_file_that_a_deposed_head_still_moves_to_running_comes_to_its_end(folder: Path) -> None:
+    """It was accepted and started at once, and then somebody wrote on; the next head meets it in the claim directory,
+    and before it moves anything, the first one goes on."""
+    old, new = Late(), Late()
+    stage = Stage(folder, old.disk)
+    stage.node("n1")
+    stage.look()
+    stage.drop("a")
+    old.disk.trap = lambda what: what.startswith("move claims/")
+    assert stage.term is not None and old.start(functools.partial(look, stage.term))
+    write_on(stage)
+    new.disk.trap = lambda what: what.startswith("move claims/")
+    assert new.start(functools.partial(lead_and_look, stage, new.disk))
+    old.go_on()
+    new.go_on()
+    stage.run()
+    stage.finish("a")
+    stage.audit()
+    assert stage.job("a").reason == "its file is not what was accepted"
 
 
 def look_and_keep(term: Term) -> None:

@@ -209,9 +209,12 @@ def bad_field(written: str, words: str, key: str = "", schema: bool = True) -> R
 
 REFUSED = [
     # ---- accelerators
-    bad_kinds("8", "a name and a count, such as H100:8, not 8 (put it in quotes)"),
+    bad_kinds("8", "a name and a count, such as H100:8, not 8 (write the name too, such as H100:8)"),
+    bad_kinds("4090", "not 4090 (put it in quotes)"),
     bad_kinds("4090:1", "not 245401 (put it in quotes)"),
-    bad_kinds("'8'", "'8' is no name", schema=False),
+    bad_kinds("'8'", "'8' is a number, not the name of an accelerator (write the name too", schema=False),
+    bad_kinds("'0.5'", "(write the name too, such as H100:0.5)", schema=False),
+    bad_kinds("'4:2'", "'4' is a number, not the name of an accelerator (write a name and a number", schema=False),
     bad_kinds("''", "'' is no name"),
     bad_kinds("':8'", "'' is no name"),
     bad_kinds("true", "not true"),
@@ -269,6 +272,8 @@ REFUSED = [
     bad_field("num_node: 2", "there is no such field (did you mean 'num_nodes'?)"),
     bad_field("env: {A: 1}", "(did you mean 'envs'?)"),
     bad_field("Name: x", "(did you mean 'name'?)"),
+    bad_field("gpus: 4", "there is no such field (did you mean 'resources.gpus'?)"),
+    bad_field("use_spot: true", "(did you mean 'resources.use_spot'?)"),
     bad_field("priority: 5", "there is no such field"),
     bad_field("max_duration: 1h", "there is no such field"),
     bad_field("tasks: [{run: x}]", "there is no such field"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool_layout.accelerators import KINDS, SPELLINGS, canonical, is_memory_request, is_name, resolve, same
+from spool_layout.accelerators import KINDS, SPELLINGS, canonical, is_memory_request, is_name, nearest, resolve, same
 
 NAMES = [kind.name for kind in (*KINDS, *SPELLINGS)]
 
@@ -136,6 +136,26 @@ def test_what_can_be_a_name(word: str, fits: bool) -> None:
 def test_names_are_the_same_whatever_their_case() -> None:
     assert same("h100", " H100 ")
     assert not same("H100", "H200")
+
+
+@pytest.mark.parametrize(
+    ("word", "there", "meant"),
+    [
+        ("H10O", (), "H100"),
+        ("hl00", (), "H100"),
+        ("RTX409O", (), "RTX4090"),
+        ("L44", (), "L4"),
+        ("B20O", ("B200-SXM", "B100"), "B200"),
+        ("Lab-GPu1", ("Lab-GPU", "H100"), "Lab-GPU"),
+        ("h100", (), ""),
+        ("A6000", ("H100",), ""),  # known, though not there
+        ("lab-gpu", ("Lab-GPU",), ""),
+        ("Something", ("H100",), ""),
+        ("", (), ""),
+    ],
+)
+def test_a_name_that_is_none_has_a_nearest_one(word: str, there: tuple[str, ...], meant: str) -> None:
+    assert nearest(word, there) == meant
 
 
 @settings(deadline=None)

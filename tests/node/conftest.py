@@ -43,6 +43,7 @@ def nvml(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nvml
 
     def says(*lines: str, folder: Path = library) -> None:
         (tmp_path / "nvml.txt").write_text("".join(f"{line}\n" for line in lines), encoding="latin-1")
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         monkeypatch.setenv("FAKE_NVML", str(tmp_path / "nvml.txt"))
         monkeypatch.setenv("LD_LIBRARY_PATH", os.pathsep.join([str(folder), os.environ.get("LD_LIBRARY_PATH", "")]))
 

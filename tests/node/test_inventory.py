@@ -42,6 +42,50 @@ def test_what_is_wrong_with_a_gpu_is_noted_and_logged(nvml: Nvml, caplog: pytest
     assert [record.getMessage() for record in caplog.records] == found.notes
 
 
+@pytest.mark.parametrize(
+    ("visible", "offered"),
+    [
+        ("2,0", ["GPU-a1", "GPU-c3"]),
+        ("GPU-b2,1", ["GPU-b2"]),
+        ("GPU-c", ["GPU-c3"]),
+        ("GPU-", []),
+        ("1,-1,2", ["GPU-b2"]),
+        (" 1 , 2 ", ["GPU-b2", "GPU-c3"]),
+        ("7", []),
+        ("NoDevFiles", []),
+        ("", []),
+    ],
+)
+def test_a_node_offers_only_the_gpus_that_its_environment_lets_it_use_and_says_so(
+    nvml: Nvml, monkeypatch: pytest.MonkeyPatch, visible: str, offered: list[str]
+) -> None:
+    nvml(*(f"gpu uuid=GPU-{name} pci={name} memory=23034 name=NVIDIA L4" for name in ("a1", "b2", "c3")))
+    everything = take("n1", DeclaredNode(), DeclaredNode()).gpus
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = take("n1", DeclaredNode(), DeclaredNode())
+    assert found.gpus == [gpu for gpu in everything if gpu.uuid in offered]  # each with its index among all
+    assert found.notes == [
+        f"CUDA_VISIBLE_DEVICES={visible!r} where the node was started: offers {len(offered)} of the 3 GPUs here; "
+        "unset it to offer all"
+    ]
+    assert [gpu.name for gpu in take("n1", DeclaredNode(gpus="T4"), DeclaredNode()).gpus] == ["T4"]
+
+
+def test_an_environment_that_names_every_gpu_changes_nothing(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml(L4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    found = take("n1", DeclaredNode(), DeclaredNode())
+    assert ([gpu.uuid for gpu in found.gpus], found.notes) == (["GPU-l4"], [])
+
+
+def test_an_index_names_no_gpu_where_nobody_knows_how_cuda_counts(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml(LOST, L4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert take("n1", DeclaredNode(), DeclaredNode()).gpus == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-l4")
+    assert [gpu.uuid for gpu in take("n1", DeclaredNode(), DeclaredNode()).gpus] == ["GPU-l4"]
+
+
 def test_declared_gpus_have_no_notes_and_are_indexed() -> None:
     found = take("n1", DeclaredNode(gpus="H100:2"), DeclaredNode())
     assert (found.notes, found.indexed) == ([], True)
@@ -110,6 +154,22 @@ def test_a_job_is_told_of_its_gpu_by_index_only_where_cuda_counts_as_we_do(
         cluster.eventually(lambda: cluster.job(1))
         assert cluster.ended(1) == ["SUCCEEDED"]
         assert cluster.log(1) == f"{visible}\n"
+
+
+def test_a_job_is_given_the_machines_index_of_a_gpu_though_its_node_was_given_only_that_one(
+    tmp_path: Path, nvml: Nvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml(*(f"gpu uuid=GPU-{name} pci={name} memory=23034 name=NVIDIA L4" for name in ("a1", "b2")))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b2")
+    with running(tmp_path) as cluster:
+        cluster.head().start("n1", "node", "--name", "n1")
+        cluster.ready()
+        assert [gpu.index for gpu in status(cluster).gpus] == [1]
+        assert "offers 1 of the 2 GPUs here" in cluster.sky("status").stdout
+        assert "note: n1: CUDA_VISIBLE_DEVICES='GPU-b2' where the node" in cluster.sky("up", "mycluster").stderr
+        job = cluster.add("job.yaml", "resources: {accelerators: L4}\nrun: echo $CUDA_VISIBLE_DEVICES\n...\n")
+        assert cluster.ended(job) == ["SUCCEEDED"]
+        assert cluster.log(job) == "1\n"
 
 
 def test_a_runner_reports_the_gpus_that_spool_yaml_declares_for_it(tmp_path: Path, nvml: Nvml) -> None:

@@ -21,7 +21,7 @@ from spool_layout.errors import Damaged, NewerFormat, Taken
 from spool_layout.records import GONE, NodeOwner, NodeStatus, Phase, encode
 from spool_layout.storage import Disk
 from spoold.local import boot_id
-from spoold.node import progress, spawning
+from spoold.node import containers, memory, progress, spawning
 from spoold.node.workplace import Attempt, boot_time, is_alive, read_json, start_time
 from tests.node.site import NODE, Site, kill, running
 
@@ -499,6 +499,56 @@ def test_lost_local_state_ends_what_runs_before_it_is_reported(up: Site, how: st
         kill(job)
 
 
+def engine(site: Site, answers: str = "") -> Path:
+    """A docker that has one container, until it is stopped; the file that names the label by which it was found."""
+    folder = site.folder / "bin"
+    folder.mkdir()
+    (folder / "docker").write_text(
+        f"#!/bin/sh\ncd {folder}\n{answers}\ncase $1 in\n"
+        'ps) test -e stopped || echo 0123456789abcdef; echo "$*" >label;;\n'
+        'inspect) echo "0123456789abcdef running 1 ";;\n'
+        'kill) echo "$*" >stopped;;\nesac\n'
+    )
+    (folder / "docker").chmod(0o755)
+    return folder / "label"
+
+
+def test_lost_local_state_stops_the_containers_of_what_was_lost(up: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = up.task(1, "run: exec sleep 300\n")
+    up.assign()
+    up.until(lambda: up.phase(key) == "running")
+    up.kill()
+    up.end_processes()
+    shutil.rmtree(up.place.path)
+    label = engine(up)
+    monkeypatch.setenv("PATH", f"{label.parent}:/usr/bin:/bin")
+    up.start()
+    assert label.read_text() == f"ps --all --quiet --no-trunc --filter label=skyspool.attempt={up.id}/{key}\n"
+    assert (label.parent / "stopped").read_text() == "kill 0123456789abcdef\n"
+    up.step()
+    assert up.status().attempts[key].reason == "the node's local state was lost"
+
+
+@pytest.mark.parametrize("works", [True, False], ids=["stopped", "the engine does not answer"])
+def test_a_container_that_an_engine_starts_again_after_a_reboot_is_stopped(
+    up: Site, monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    monkeypatch.setattr(containers, "RETRY", 0.05)
+    key = up.task(1, "run: exec sleep 300\n")
+    up.assign()
+    up.until(lambda: up.phase(key) == "running")
+    label = engine(up, "" if works else "exit 1")
+    noted = {"engine": "docker", "path": str(label.parent / "docker"), "flags": [], "cwd": "", "env": {}}
+    Path(up.attempt(key).path, containers.NOTES).write_text(json.dumps(noted) + "\n")
+    up.kill()
+    up.reboot()
+    up.start()
+    up.step()
+    told = "" if works else "; containers of it may still run: their engine did not answer"
+    assert up.status().attempts[key].reason == f"its host was rebooted{told}"
+    assert (label.parent / "stopped").exists() is works
+
+
 def test_a_reboot_makes_what_ran_lost_and_takes_the_next_incarnation(up: Site) -> None:
     key = up.task(1, proving(up, "one", "sleep 300"))
     up.assign()
@@ -562,6 +612,41 @@ def test_a_second_runner_with_other_local_state_is_refused_while_the_first_lives
         log.close()
     site.start(state=site.folder / "later")
     assert site.step().pid == os.getpid()
+
+
+def as_another(site: Site, **fields: object) -> None:
+    """Let a runner on a clone of this machine, which cron drives, have written status.json."""
+    said = {"memory": "another", "boot": "another", "host": "gpu-17", "driven": "once", "interval": 60.0, **fields}
+    told = msgspec.structs.replace(site.status(), timeout=180.0, **said)
+    site.disk.publish(site.spool.status(NODE), encode(told))
+
+
+def earlier(site: Site, seconds: float) -> None:
+    """Let what a refused runner noted of the other one be so much older than it is."""
+    path = Path(site.place.path, "rival")
+    noted = json.loads(path.read_text())
+    path.write_text(json.dumps({**noted, "at": noted["at"] - seconds}))
+
+
+def test_a_second_machine_of_the_name_is_refused_as_long_as_cron_drives_the_first(up: Site) -> None:
+    beat = up.status().beat
+    up.kill()
+
+    def recall() -> memory.Memory:
+        return memory.recall(up.spool, up.disk, NODE, up.place, 55.0)
+
+    as_another(up, beat=beat + 1)
+    with pytest.raises(Taken, match=r"is driven by cron on host gpu-17.* for 180 s more"):
+        recall()
+    earlier(up, 170)
+    with pytest.raises(Taken, match=r"gpu-17.* for 10 s more"):
+        recall()
+    as_another(up, beat=beat + 2)  # it lives
+    earlier(up, 170)
+    with pytest.raises(Taken, match=r"gpu-17.* for 180 s more"):
+        recall()
+    earlier(up, 180)
+    assert recall().beat == beat + 2
 
 
 def test_a_name_of_another_machine_is_refused_naming_its_host(site: Site) -> None:

@@ -1,0 +1,8 @@
+"""What `skyspool doctor` does: measure what the spool relies on, judge the numbers, tell them.
+
+probes        what one host can measure by itself
+meeting       how two hosts find each other through the directory, and speak
+experiments   what two hosts measure together
+judging       from numbers to findings; pure
+telling       findings as lines, and as data
+"""

@@ -1,0 +1,63 @@
+"""Sending what running jobs print to the file server, so that others can read it.
+
+A client of NFS keeps what is written for up to half a minute before it sends it: fine for throughput, not for somebody
+who follows a log on another host. A thread of the runner syncs the logs of what runs here, every second; that costs no
+call where nothing was written since. A thread, because a server that is away must not keep the runner from anything.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+
+log = logging.getLogger("spoold.node")
+
+EVERY = 1.0  # seconds
+
+
+class Flusher:
+    """Keeps logs flowing. Nothing happens until `follow` names one."""
+
+    def __init__(self) -> None:
+        self._wanted: frozenset[str] = frozenset()
+        self._open: dict[str, int] = {}
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def follow(self, paths: frozenset[str]) -> None:
+        """The logs of what runs now."""
+        if paths == self._wanted:
+            return
+        self._wanted = paths
+        self._wake.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait(EVERY if self._wanted else None)
+            self._wake.clear()
+            self.flush()
+
+    def flush(self) -> None:
+        """One round."""
+        wanted = self._wanted
+        for path in self._open.keys() - wanted:
+            os.close(self._open.pop(path))
+        for path in wanted:
+            try:
+                self._sync(path)
+            except OSError:  # not there yet; or the server says so, and whoever writes the log is told the same
+                self._forget(path)
+
+    def _sync(self, path: str) -> None:
+        if path not in self._open:
+            self._open[path] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        os.fdatasync(self._open[path])
+
+    def _forget(self, path: str) -> None:
+        descriptor = self._open.pop(path, -1)
+        if descriptor >= 0:
+            os.close(descriptor)

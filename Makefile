@@ -15,15 +15,22 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test lint model demo install uninstall wheel man clean
+.PHONY: help venv test test-nfs lint model demo install uninstall wheel man clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: .venv/.dev  ## make or renew .venv, with the tools for development
 
 test: .venv/.dev  ## run the tests (ARGS="-k words" chooses)
 	$(PYTEST) $(ARGS)
+
+# The small machines mostly wait, for leases and thresholds: four benches at once on two cores.
+test-nfs: .venv/.dev  ## run the tests on a real NFS (Debian; as root it installs what that needs; 12 minutes)
+	@bash .ci/parts nfs
+	$(BIN)/python -m pytest -m nfs -n $(NFS_WORKERS) --dist loadgroup tests/nfs $(ARGS)
+
+NFS_WORKERS ?= 4
 
 lint: .venv/.dev  ## ruff, mypy, import-linter; mandoc and shellcheck where they are installed
 	$(BIN)/ruff check .

@@ -223,12 +223,17 @@ def newest_file(files: list[Waiting], word: str) -> Waiting | None:
 
 
 def unaccepted(spool: Spool, listed: list[Entry], state: State) -> list[Entry]:
-    """Of a listing of pending/, made before the state was read: the files that are no accepted job's."""
+    """Of a listing of pending/, made before the state was read: the files that are no accepted job's, and that no head
+    has left there with a reason, which is told as a rejection."""
     taken = {(job.drop, job.inode) for job in state.jobs.values()}
+    left = {rejection.drop for rejection in state.rejected if not rejection.file}
     return [
         entry
         for entry in listed
-        if not is_passing(entry.name) and is_task_file(entry.name) and not _is_known(entry, state, taken)
+        if not is_passing(entry.name)
+        and is_task_file(entry.name)
+        and entry.name not in left
+        and not _is_known(entry, state, taken)
     ]
 
 

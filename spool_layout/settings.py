@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from typing import Any
 
 import msgspec
@@ -109,7 +110,7 @@ def load(spool: Spool, disk: Disk) -> Settings:
     if data is None:
         raise NotASpool(
             f"{spool.root} holds no spool.yaml: no spool was made there, or its share is not mounted",
-            f"mount the share, or make a spool: skyspool init {spool.root}",
+            f"mount the share, or make a spool: skyspool init {shlex.quote(spool.root)}",
         )
     return parse(data, spool.settings)
 

@@ -10,24 +10,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from skyspool.doctor.locking import head_lock, kernel_lock
 from skyspool.doctor.meeting import Guest, Meeting, here
-from skyspool.doctor.probes import (
-    BUSY,
-    KERNEL_LOCKS,
-    Offset,
-    Reader,
-    Reads,
-    locked,
-    make,
-    replace,
-    replace_all,
-    words_of,
-)
-
-if TYPE_CHECKING:
-    from spool_layout.leadership import HeadLock
+from skyspool.doctor.probes import KERNEL_LOCKS, Offset, make, seconds_until
+from skyspool.doctor.replacing import Reader, Reads, replace, replace_all
 
 PINGS = 8
 BATCHES, BATCH = 6, 5  # of names that both want, for each kind of call
@@ -35,9 +23,6 @@ VERSIONS = 150  # of a file that is replaced while the other side reads it
 ROUNDS, BURST = 20, 6  # of files moved in at once, while the other side lists
 PATIENT = 0.2  # seconds that a listing may stay old before it counts as stuck
 NAMES = 3
-LATEST = 3.0  # seconds that a missing name is waited for
-LOCK_BEAT, LOCK_STALE = 1.0, 5.0  # seconds; of the lock of the heads that is tried
-EXCLUDES, BOTH, STUCK = "excludes", "both", "stuck"  # what became of a lock that two hosts wanted
 
 
 class Tally(NamedTuple):
@@ -242,7 +227,7 @@ def _list_through(meeting: Meeting, folder: str, topic: str, count: int) -> floa
     meeting.together(f"burst-{topic}")
     while len(os.listdir(folder)) < count and not meeting.has_said(f"moved-{topic}"):
         pass
-    seconds = _seconds_until(lambda: len(os.listdir(folder)) == count, PATIENT)
+    seconds = seconds_until(lambda: len(os.listdir(folder)) == count, PATIENT)
     if seconds is None:
         os.utime(folder)
     meeting.say(f"listed-{topic}")
@@ -272,7 +257,7 @@ def missing(meeting: Meeting, maker: str) -> Missing | None:
         raise AssertionError("a name is there that nobody made")
     meeting.together(f"looked-{maker}")
     meeting.hear(f"made-{maker}")
-    seconds = _seconds_until(lambda: all(_is_seen(path) for path in paths))
+    seconds = seconds_until(lambda: all(_is_seen(path) for path in paths))
     return Missing(seconds, len(os.listdir(folder)) == NAMES and all(_is_seen(path) for path in paths))
 
 
@@ -282,90 +267,3 @@ def _is_seen(path: str) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _seconds_until(seen: Callable[[], bool], limit: float = LATEST) -> float | None:
-    begin = time.monotonic()
-    while not seen():
-        if time.monotonic() - begin > limit:
-            return None
-        time.sleep(0.005)
-    return time.monotonic() - begin
-
-
-# ---- locks
-
-
-def kernel_lock(meeting: Meeting, name: str) -> str:
-    """Side a holds it and b wants it, then a gives it back: EXCLUDES, BOTH, STUCK, or an error. The same for both."""
-    if meeting.side == "a":
-        with locked(meeting.work, name) as trouble:
-            meeting.say(f"held-{name}", trouble)
-            meeting.hear(f"tried-{name}")
-        meeting.say(f"free-{name}")
-        return str(meeting.hear(f"result-{name}"))
-    trouble = meeting.hear(f"held-{name}")
-    with locked(meeting.work, name) as while_held:
-        meeting.say(f"tried-{name}")
-        meeting.hear(f"free-{name}")
-    result = trouble or _verdict(while_held, lambda: _is_free(meeting.work, name))
-    meeting.say(f"result-{name}", result)
-    return result
-
-
-def _is_free(folder: str, name: str) -> bool:
-    """Whether it can be had within LATEST."""
-
-    def free() -> bool:
-        with locked(folder, name) as trouble:
-            return not trouble
-
-    return _seconds_until(free) is not None
-
-
-def _verdict(while_held: str, is_free: Callable[[], bool]) -> str:
-    """From what came of trying to take it while the other side held it, and afterwards."""
-    if while_held == BUSY:
-        return EXCLUDES if is_free() else STUCK
-    return while_held or BOTH
-
-
-def head_lock(meeting: Meeting) -> str:
-    """The same of the lock by which heads agree who should lead."""
-    from spool_layout.leadership import HeadLock
-    from spool_layout.paths import Spool
-    from spool_layout.settings import Settings
-
-    spool = Spool(meeting.work)
-    meeting.disk.make_dir(spool.locks)
-    lock = HeadLock(spool, Settings(1, "", "probe", lock_heartbeat=LOCK_BEAT, lock_threshold=LOCK_STALE))
-    try:
-        return _hold(meeting, lock) if meeting.side == "a" else _want(meeting, lock)
-    finally:
-        lock.release()
-
-
-def _hold(meeting: Meeting, lock: HeadLock) -> str:
-    meeting.say("held", _taken(lock, LATEST))
-    meeting.hear("tried")
-    lock.release()
-    meeting.say("free")
-    return str(meeting.hear("result"))
-
-
-def _want(meeting: Meeting, lock: HeadLock) -> str:
-    trouble = meeting.hear("held") or ""
-    while_held = _taken(lock, LOCK_BEAT / 2)
-    meeting.say("tried")
-    meeting.hear("free")
-    result = trouble or _verdict(while_held, lambda: not _taken(lock, LOCK_STALE))
-    meeting.say("result", result)
-    return result
-
-
-def _taken(lock: HeadLock, seconds: float) -> str:
-    """ "" where the lock could be taken, BUSY where not, or an error."""
-    try:
-        return "" if lock.acquire(seconds) else BUSY
-    except OSError as error:
-        return words_of(error)

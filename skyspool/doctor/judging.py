@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from statistics import median
 
-from skyspool.doctor.experiments import BOTH, EXCLUDES, LATEST, STUCK, Listed, Missing, Tally, Together
-from skyspool.doctor.probes import Alone, Offset, Reads, Room
+from skyspool.doctor.experiments import Listed, Missing, Tally, Together
+from skyspool.doctor.locking import BOTH, EXCLUDES, STUCK
+from skyspool.doctor.probes import LATEST, Alone, Offset, Room
+from skyspool.doctor.replacing import Reads
 from skyspool.room import amount
 from spool_layout.diagnosis import Finding, Verdict
 from spool_layout.mounts import IN_MEMORY, Mount
@@ -193,7 +195,7 @@ def _whole(seen: list[Reads] | str) -> Finding:
             text = f"a file that is replaced was {words} in {count} of {reads} reads"
             return Finding("replace", "unsafe", text, NFS)
     stale = sum(found.stale for found in seen)
-    again = f", {stale} times opened again (ESTALE)" if stale else ""
+    again = f", opened again {stale} times (ESTALE)" if stale else ""
     return Finding("replace", "fine", f"whole in {reads} reads of a file being replaced{again}")
 
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
+from skyspool.doctor.replacing import Reads, replaced
+
 TIMES = 20  # that a call is repeated whose duration is asked
-REPLACED = 100  # times that a file is replaced under a reader
+LATEST = 3.0  # seconds that something is waited for which may be seen late
 RECORD = b"x" * 512  # about what a commit of the head writes
 TICK = 0.01  # seconds: servers stamp files with a clock that may move only 100 times a second
 
@@ -29,16 +30,6 @@ class Offset(NamedTuple):
 
     seconds: float
     bound: float
-
-
-class Reads(NamedTuple):
-    """What a reader saw of a file that was replaced over and over. stale: ESTALE, after which one opens again."""
-
-    reads: int
-    torn: int = 0
-    missing: int = 0
-    older: int = 0
-    stale: int = 0
 
 
 class Room(NamedTuple):
@@ -159,69 +150,6 @@ def listing(folder: str) -> str:
     return ""
 
 
-# ---- a file that is replaced while it is read
-
-
-def replaced(folder: str) -> Reads:
-    """One thread replaces a file by rename, another reads it."""
-    path = os.path.join(folder, "replaced")
-    replace(path, 0)
-    writer = threading.Thread(target=replace_all, args=(path, REPLACED))
-    reader = Reader(path)
-    writer.start()
-    while writer.is_alive():
-        reader.look()
-    writer.join()
-    reader.look()
-    return reader.seen
-
-
-def replace(path: str, number: int) -> None:
-    """Put version `number` in place of a file, by rename."""
-    private = f"{path}.part"
-    with open(private, "wb") as file:
-        file.write(b"%08d\n" % number * 400)
-    os.replace(private, path)
-
-
-def replace_all(path: str, versions: int) -> None:
-    """Put versions 1 and so on in its place, as fast as it goes."""
-    for number in range(1, versions):
-        replace(path, number)
-
-
-class Reader:
-    """Reads such a file again and again, and counts what it sees."""
-
-    def __init__(self, path: str) -> None:
-        self.path, self.newest, self.seen = path, -1, Reads(0)
-
-    def look(self) -> None:
-        """Open, read, close, compare."""
-        try:
-            with open(self.path, "rb") as file:
-                data = file.read()
-        except FileNotFoundError:
-            self._count("missing")
-            return
-        except OSError as error:
-            if error.errno != errno.ESTALE:
-                raise
-            self._count("stale")
-            return
-        self._count("reads")
-        line = data[:9]
-        if len(data) != 9 * 400 or data != line * 400:
-            self._count("torn")
-        elif int(line) < self.newest:
-            self._count("older")
-        else:
-            self.newest = int(line)
-
-    def _count(self, what: str) -> None:
-        self.seen = self.seen._replace(**{what: getattr(self.seen, what) + 1})
-
-
 # ---- durability, clock, owner, room
 
 
@@ -319,3 +247,13 @@ def _lock(call: Callable[[int, int], None], descriptor: int) -> str:
     except OSError as error:
         return BUSY if error.errno in (errno.EAGAIN, errno.EACCES) else words_of(error)
     return ""
+
+
+def seconds_until(seen: Callable[[], bool], limit: float = LATEST) -> float | None:
+    """Seconds until something is seen, looking every few milliseconds; None: not within the limit."""
+    begin = time.monotonic()
+    while not seen():
+        if time.monotonic() - begin > limit:
+            return None
+        time.sleep(0.005)
+    return time.monotonic() - begin

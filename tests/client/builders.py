@@ -41,6 +41,7 @@ from spool_layout.replay import State
 from spool_layout.states import Status
 from spool_layout.storage import Disk
 from spool_layout.taskfile import parse_task
+from spool_layout.users import user_name
 
 USER = "user"
 
@@ -234,6 +235,11 @@ class Scene:
             )
         )
         return ident
+
+    def left(self, drop: str, reason: str) -> None:
+        """A file that the head cannot take and leaves in pending/."""
+        me = os.getuid()
+        self.write(Rejected(drop=drop, file="", uid=me, user=user_name(me), reason=reason, at=self.now))
 
     def rejected(self, drop: str, reason: str, ago: float = 60, user: str = USER) -> None:
         """A dropped file that was no task."""

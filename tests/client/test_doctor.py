@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from skyspool.doctor import judging, probes, telling
-from skyspool.doctor.experiments import BOTH, EXCLUDES, STUCK, Listed, Missing, Tally, Together, offset_of
+from skyspool.doctor import judging, probes, replacing, telling
+from skyspool.doctor.experiments import Listed, Missing, Tally, Together, offset_of
+from skyspool.doctor.locking import BOTH, EXCLUDES, STUCK
 from skyspool.doctor.meeting import Guest
-from skyspool.doctor.probes import Alone, Offset, Reader, Reads, Room
+from skyspool.doctor.probes import Alone, Offset, Room
+from skyspool.doctor.replacing import Reader, Reads
 from spool_layout import diagnosis, mounts
 from spool_layout.diagnosis import Diagnosis, Finding
 from spool_layout.mounts import Mount
@@ -202,9 +204,9 @@ def test_a_reader_tells_torn_missing_and_older_content(tmp_path: Path) -> None:
     file = tmp_path / "file"
     reader = Reader(str(file))
     reader.look()
-    probes.replace(str(file), 2)
+    replacing.replace(str(file), 2)
     reader.look()
-    probes.replace(str(file), 1)
+    replacing.replace(str(file), 1)
     reader.look()
     file.write_bytes(b"%08d\n" % 3 * 399)
     reader.look()

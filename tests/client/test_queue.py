@@ -233,3 +233,13 @@ def test_a_job_that_runs_and_is_not_reported_yet_has_run_since_it_got_its_slots(
     assert (new["status"], new["start_at"], round(new["duration"])) == ("RUNNING", scene.now - 120, 120)
     assert (setup["status"], setup["start_at"], setup["duration"]) == ("SETTING_UP", None, None)
     assert " 2 mins ago  2m " in sky("queue").out
+
+
+def test_a_file_that_the_head_left_in_place_is_told_once(scene: Scene, sky: Run) -> None:
+    scene.head()
+    Path(scene.spool.pending, "locked.yaml").write_text("run: 'true'\n")
+    assert "locked" in sky("queue").out
+    scene.left("locked.yaml", "cannot be read by the head (Permission denied); it is left where it is")
+    told = sky("queue").out
+    assert told.count("locked") == 1
+    assert "rejected a few secs ago: locked.yaml: cannot be read by the head" in told

@@ -230,11 +230,7 @@ def test_a_runner_that_was_away_beyond_its_limit_goes_on_as_the_next_incarnation
 def test_what_an_earlier_incarnation_prepared_is_not_started_by_a_later_one(
     up: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = up.task(1, proving(up, "one"))
-    up.assign()
-    with monkeypatch.context() as patched:
-        patched.setattr("spoold.node.spawning.spawn", lambda place: None)
-        up.step()
+    key = hold_up(up, monkeypatch)
     up.kill()
     up.age(3600)
     up.start()
@@ -259,6 +255,45 @@ def test_a_report_that_hangs_beyond_the_limit_counts_from_before_it_began(tmp_pa
         assert site.step().incarnation == before + 1
         site.until(lambda: site.phase(key) in ("", "never"))
         assert proof(site) == []
+
+
+def hold_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Order an attempt that nothing begins yet. Its key."""
+    key = site.task(1, proving(site, "one"))
+    site.assign()
+    with monkeypatch.context() as patched:
+        patched.setattr("spoold.node.spawning.spawn", lambda place: None)
+        site.step()
+    assert site.phase(key) == "starting" and site.attempt(key).has("order.json")
+    return key
+
+
+def test_a_report_that_was_begun_in_time_and_written_too_late_counts_as_a_lapse(
+    up: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, first = up.runner, up.status().incarnation
+    assert runner is not None
+    key = hold_up(up, monkeypatch)
+    up.age(50)
+    runner.disk = Meanwhile(lambda: up.age(10))  # 60 s between two beats: the head may have given it up
+    runner.report(force=True)
+    runner.disk = Disk()
+    assert not up.place.keeps_time(up.attempt(key).read("order.json")["lapses"])
+    assert up.step().incarnation == first + 1
+    up.assign()
+    assert up.ended(key).phase == "never"
+    assert proof(up) == []
+
+
+class Meanwhile(Disk):
+    """A file server on which something happens before a file is written."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self.act = act
+
+    def publish(self, path: str, data: bytes, mode: int = 0o644, durable: bool = True) -> None:
+        self.act()
+        super().publish(path, data, mode, durable)
 
 
 class Hanging(Disk):
@@ -702,6 +737,48 @@ def test_a_runner_cut_right_after_its_first_report_keeps_time_again(up: Site, mo
             runner.step()
     assert not up.status().left  # from here the head counts T
     assert not up.place.was_left()
+
+
+@pytest.mark.parametrize("away", [0, 3600])
+def test_what_a_runner_that_left_had_ordered_and_nobody_begun_is_never_begun(
+    up: Site, monkeypatch: pytest.MonkeyPatch, away: int
+) -> None:
+    """Nobody waits for a node that left before a cancellation is recorded: a supervisor that was held up for all that
+    time must not begin the job after it, even before the next runner has reported."""
+    key = hold_up(up, monkeypatch)
+    up.leave()
+    up.age(away)
+    up.start()
+    up.kill()
+    supervise_late(up, key)
+    assert proof(up) == []
+    up.start()
+    phase = up.step().attempts[key]
+    assert (phase.phase, phase.stage) == ("never", "")  # the job waits again, if it is not over
+    assert phase.reason == "the node was stopped when it was to start"
+
+
+def supervise_late(site: Site, key: str) -> None:
+    """Let the supervisor go on that the starter had forked for an attempt, to its end."""
+    code = "import sys; from spoold.node.workplace import *; from spoold.node.supervisor import Supervisor; " + (
+        "p = Workplace(sys.argv[1]); Supervisor(p, p.attempt(sys.argv[2]), os.open(p.bell, os.O_RDWR)).run()"
+    )
+    subprocess.run([sys.executable, "-c", code, site.place.path, key], check=True)
+
+
+def test_a_runner_that_follows_one_that_left_is_another_incarnation_even_if_it_is_cut_before_it_says_so(
+    up: Site,
+) -> None:
+    first = up.status().incarnation
+    up.leave()
+    for _ in range(3):
+        up.start()
+        up.kill()
+    up.task(1, proving(up, "one"))
+    up.assign(incarnation=first)  # as it may have been given up with, read late
+    up.start()
+    assert up.step().incarnation == first + 1
+    assert up.place.remembered() == []
 
 
 def cut(*_: object, **__: object) -> None:

@@ -68,9 +68,11 @@ class Hearing:
         times = [h.since + t - now for h in self.heard.values() for t in (h.limit - self.margin, h.limit)]
         return min((t for t in times if t > 0), default=60.0)
 
-    def patience(self) -> float:
-        """Seconds after which the first node is missed, from when its beat was seen to move."""
-        return min([self.timeout, *(heard.limit for heard in self.heard.values())]) - self.margin
+    def slack(self) -> float:
+        """Seconds for which no node is missed though nobody reads what it says: of the time after which one is, what
+        its own longest interval (a third of T, at most) leaves."""
+        limit = min([self.timeout, *(heard.limit for heard in self.heard.values())])
+        return max(0.0, limit - self.margin - limit / 3)
 
     def remember(self) -> dict[str, Heard]:
         """What to keep until the next run; times are of a clock that does not stop between runs (CLOCK_BOOTTIME)."""

@@ -24,7 +24,7 @@ from spoold.core.model import Report, Silent
 log = logging.getLogger("spoold.head")
 
 STATUS_BYTES = 64 << 20
-SELDOM = 8.0  # seconds between two looks at what can wait, where they cost a file server calls
+SELDOM = 10.0  # seconds between two looks at what can wait, where they cost a file server calls
 STARTING = 10.0  # seconds within which a node that made its directory writes its first status.json
 
 
@@ -60,7 +60,7 @@ class Listener:
 
     def _busy(self, state: State, now: float) -> set[str] | None:
         """The nodes that have to be read now; None: all, and those that may have come."""
-        seldom = min(SELDOM, self.hearing.patience() / 3)  # nobody is to be missed because we did not look
+        seldom = min(SELDOM, self.hearing.slack() / 1.5)  # nobody is to be missed because we did not look
         if self.sparing and not state.waiting and not self.expects and now - self._all_read < seldom:
             return {name for name, node in state.nodes.items() if node.shares}
         self._all_read = now

@@ -2,8 +2,10 @@
 
 - Seen version, beat and incarnation come from status.json, and from `renewed`, which says them again on the local disk;
   the larger of both counts, so that neither an old status.json put back nor one that is missing leads backwards.
-- It takes the next incarnation where it did not renew within its limit (the first report sees to that), and where it
-  was away for longer on purpose.
+- It takes the next incarnation where it did not renew within its limit (the first report sees to that), and where its
+  predecessor left on purpose, for however long: nobody waits for a node that left to carry out a cancellation, and T
+  counts from the leave, while the limit is set anew. What that one had ordered and nobody has begun is marked never to
+  be started, for the same reason.
 - After a reboot nothing that was begun lives, and the local disk may have lost any part of what was not synced: what
   the former runner may have begun counts as lost, by the spool alone, unless its end was recorded. It had begun nothing
   later than T after its last status.json; what was granted after that never was. Both times are the file server's.
@@ -49,8 +51,8 @@ class Memory(NamedTuple):
     lapses: int = 0
 
 
-def recall(spool: Spool, disk: Disk, node: str, place: Workplace, limit: float) -> Memory:
-    """Take up what is known. limit: seconds, of the runner that starts. Damaged: status.json cannot be read."""
+def recall(spool: Spool, disk: Disk, node: str, place: Workplace) -> Memory:
+    """Take up what is known. Damaged: status.json cannot be read."""
     old, written = read_status(spool, disk, node)
     noted = place.noted()
     lost = old is not None and old.memory != place.memory
@@ -64,8 +66,18 @@ def recall(spool: Spool, disk: Disk, node: str, place: Workplace, limit: float) 
         count_as_lost(place, old, read_assigned(spool, disk, node), last, "its host was rebooted")
     seen = max(old.seen if old else (0, 0), noted["seen"] if noted else (0, 0))
     incarnation = max(old.incarnation if old else 0, noted["incarnation"] if noted else 0)
-    was_away = place.was_left() and (place.age() or 0.0) > limit
-    return Memory(seen, old.beat if old else 0, incarnation + was_away, place.lapses())
+    left = place.was_left() and place.age() is not None
+    if left:
+        end_orders(place, seen)
+    return Memory(seen, old.beat if old else 0, incarnation + left, place.lapses())
+
+
+def end_orders(place: Workplace, seen: tuple[int, int]) -> None:
+    """What was ordered and nobody has begun never will be."""
+    never = Phase("never", reason="the node was stopped when it was to start")
+    for attempt in map(place.attempt, place.remembered()):
+        if not attempt.has("marker") and attempt.mark("runner"):
+            progress.settle(place, attempt.key, never, seen)
 
 
 def read_status(spool: Spool, disk: Disk, node: str) -> tuple[NodeStatus | None, float]:

@@ -7,8 +7,8 @@ heartbeat is due. Everything is level-triggered: a pass may be cut anywhere and 
 What may be acted on (design, section 4; each rule is needed, see tests/model):
 
 - A version lower than the highest seen is refused. What was seen is remembered (memory.py).
-- A runner that did not renew status.json within its limit takes the next incarnation, and starts only what is addressed
-  to that one. Stops are heeded whatever they are addressed to.
+- A runner that did not renew status.json within its limit, or whose predecessor left on purpose, takes the next
+  incarnation, and starts only what is addressed to that one. Stops are heeded whatever they are addressed to.
 - An attempt is forgotten when a version higher than the one that named it omits it, and a status.json that says so has
   been written.
 
@@ -94,11 +94,11 @@ class Runner:
 
     def _remember(self) -> None:
         """Take up what is known. Damaged: nothing is started until somebody looked at it."""
-        known = memory.recall(self.spool, self.disk, self.node, self.place, self.limit)
+        known = memory.recall(self.spool, self.disk, self.node, self.place)
         self.seen, self.beat, self.incarnation, self.lapses = known
         self.read_version: tuple[int, int] = (0, 0)
         self.read_incarnation = 0
-        self.place.tighten(self.limit)
+        self.place.tighten(self.limit, self.incarnation)
 
     # ---- the loop
 
@@ -362,6 +362,7 @@ class Runner:
         self.beat += 1
         self.disk.publish(self.spool.status(self.node), encode(msgspec.structs.replace(status, beat=self.beat)))
         self.written, self.written_at = msgspec.structs.replace(status, beat=self.beat), time.monotonic()
+        self.notice_lapse()  # the head may have seen the beat before too long ago; the next report says so
         try:
             limit = None if left else self.limit
             self.place.renew(limit, began, self.lapses, self.incarnation, self.seen, starts=self.limit)

@@ -139,13 +139,14 @@ class Workplace:
         noted = read_json(self._file("renewed"))
         return {**noted, "seen": tuple(noted["seen"])} if noted else None
 
-    def tighten(self, limit: float) -> None:
+    def tighten(self, limit: float, incarnation: int = 0) -> None:
         """A runner starts: from now on its limit holds, also for attempts whose last runner had a longer one or left on
-        purpose. Longer it becomes only with the next renewal, when the head has been told."""
+        purpose. Longer it becomes only with the next renewal, when the head has been told. incarnation: the runner's,
+        noted for the next one, should this one be cut before its first report."""
         noted = self.noted()
         if noted and noted["boot"] == boot_id() and (noted["limit"] is None or noted["limit"] > limit):
             at = boot_time() if noted["limit"] is None else noted["at"]
-            self.renew(limit, at, noted["lapses"], noted["incarnation"], noted["seen"])
+            self.renew(limit, at, noted["lapses"], max(noted["incarnation"], incarnation), noted["seen"])
 
     def age(self) -> float | None:
         """Seconds since status.json was last written; None: never in this boot."""

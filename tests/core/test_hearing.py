@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from spool_layout.records import NodeStatus
+from spoold.core.hearing import Hearing
+
+
+def status(beat: int, interval: float = 2.0, timeout: float = 0.0) -> NodeStatus:
+    return NodeStatus(format=1, node="n1", host="h1", incarnation=1, beat=beat, interval=interval, timeout=timeout)
+
+
+def test_a_node_is_up_then_out_of_contact_then_down_by_the_observers_clock() -> None:
+    hearing = Hearing(30, 5)
+    assert hearing.judge(status(1), 0.0, 100.0, "") == "up"
+    assert hearing.judge(status(1), 0.0, 124.9, "up") == "up"
+    assert hearing.judge(status(1), 0.0, 125.0, "up") == "lost contact"
+    assert hearing.judge(status(1), 0.0, 130.0, "lost contact") == "down"
+    assert hearing.judge(status(2), 0.0, 131.0, "down") == "up"
+
+
+def test_an_old_report_is_no_sign_of_death_until_it_was_watched_for_long_enough() -> None:
+    hearing = Hearing(30, 5)
+    assert hearing.judge(status(1), 9999.0, 0.0, "up") == "up"
+    assert hearing.judge(status(1), 9999.0, 29.0, "up") == "up"
+    assert hearing.judge(status(1), 9999.0, 30.0, "up") == "down"
+
+
+SETTINGS = [
+    (timeout, margin, interval)
+    for timeout, margin, interval in itertools.product((3.0, 8.0, 30.0, 300.0), (0.1, 1.0, 5.0), (0.2, 1.0, 10.0))
+    if timeout > margin + interval
+]
+
+
+@pytest.mark.parametrize(("timeout", "margin", "interval"), SETTINGS)
+def test_a_node_that_beats_is_never_missed_because_it_is_read_seldom(
+    timeout: float, margin: float, interval: float
+) -> None:
+    """However beats and looks fall, if looks are as far apart as the slack allows."""
+    hearing = Hearing(timeout, margin)
+    now, verdicts = 0.0, set()
+    hearing.judge(status(0, interval), 0.0, now, "")
+    pause = hearing.slack() / 1.5
+    for _ in range(200):
+        now += pause or interval / 10
+        beat = int(now / interval)
+        verdicts.add(hearing.judge(status(beat, interval), 0.0, now, "up"))
+    assert verdicts == {"up"}

@@ -44,7 +44,7 @@ lint: .venv/.dev  ## ruff, mypy, import-linter; mandoc and shellcheck where they
 
 SHELL_FILES = $(shell grep -rlIE -m1 '^\#!(/usr)?/bin/(env )?(ba|da)?sh( |$$)' .ci contrib spoold tests)
 
-model: .venv/.dev  ## search the protocol's model to the last state (7 minutes, 2 GB)
+model: .venv/.dev  ## search the protocol's model to the last state (about 5 minutes, 2 GB)
 	$(PYTEST) -m "" tests/model $(ARGS)
 
 demo: .venv/.run  ## play the example jobs live on four simulated GPUs

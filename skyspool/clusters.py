@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from skyspool import plain
 from spool_layout.errors import BadSettings, NewerFormat, NotASpool, SpoolError, UsageError
+from spool_layout.mounts import read_on
 from spool_layout.paths import FORMAT, Spool, is_cluster_name, is_digits
 from spool_layout.storage import Disk
 
@@ -122,6 +123,7 @@ def remember(name: str, place: str, default: bool) -> None:
 def open_spool(place: str, name: str = "") -> Cluster:
     """The spool in a directory. name: by which the configuration knows it. NotASpool, NewerFormat, BadSettings."""
     spool = Spool(place)
+    read_on(spool.root)
     try:
         data = Disk().read(spool.settings)
     except OSError as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from spool_layout.storage import ask_again
+from spool_layout.storage import ask_again, open_to_read
 
 BLOCK = 1 << 16
 CHUNK = 1 << 20  # bytes of one look, so that a large file does not fill the memory
@@ -25,7 +25,8 @@ def read(path: str, offset: int, limit: int = CHUNK) -> bytes:
         if descriptor < 0:
             return b""
         try:
-            return os.pread(descriptor, limit, offset)
+            more = os.fstat(descriptor).st_size - offset  # asking beyond the end may cost a server calls
+            return os.pread(descriptor, min(limit, more), offset) if more > 0 else b""
         except OSError as error:
             if error.errno != errno.ESTALE or attempt == RETRIES - 1:
                 raise
@@ -38,7 +39,7 @@ def _open(path: str) -> int:
     """The file opened, -1 where it is missing: by what the server says, not by what a client of NFS remembers."""
     for attempt in range(RETRIES):
         try:
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            return open_to_read(path)
         except FileNotFoundError:
             if attempt or not ask_again(path):
                 return -1

@@ -2,7 +2,8 @@
 
 Some mean something here; taskfile and resources read those. The others only mean something in a cloud. Their names
 and kinds of values are checked as SkyPilot checks them, so that a slip is found here too; which words they may hold
-(clouds, kinds of stores, tiers) is not: each release of SkyPilot knows more, and nothing here depends on them.
+(clouds, kinds of stores, tiers) is not: each release of SkyPilot knows more, and nothing here depends on them. How the
+fields of a service go together is in services.
 
 Source: the JSON schemas of SkyPilot 0.14.1 (sky/utils/schemas.py), by its behaviour.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from spool_layout import services
 from spool_layout.shapes import (
     MAPPING,
     NOTHING,
@@ -19,12 +21,14 @@ from spool_layout.shapes import (
     TEXT,
     TRUTH,
     WHOLE,
+    Complaint,
     at_least,
     between,
     either,
     fields,
     list_of,
     mapping_of,
+    ruled,
     written,
 )
 
@@ -45,6 +49,8 @@ TASK = (
 ALTERNATIVES = ("any_of", "ordered")
 CANDIDATE = ("accelerators", "gpus", "cpus", "memory", "job_recovery")
 RESOURCES = (*CANDIDATE, *ALTERNATIVES)
+LAST_PORT = 65535
+PLACE = ("cloud", "region", "zone")  # what infra says in one word
 GIT = ("url", "ref")
 
 # Names that SkyPilot had and has no more.
@@ -54,7 +60,17 @@ FORMER = MappingProxyType({"experimental": "config", "spot_recovery": "job_recov
 
 SIZE = either(at_least(1), written("a size such as 100GB", r"\d+(?:[kmgtp][bi])?"))
 TEXTS = mapping_of(TEXT)
-PORT = (between(1, 65535), written("ports such as 8000-8010", r"(?:\d+(?:-\d+)?(?:, *)?)*"))
+
+
+def _ranges(text: str) -> list[Complaint]:
+    """Ports in text: each range from a lower to a higher one."""
+    ranges = [[int(end) for end in part.split("-")] for part in text.split(",") if part.strip()]
+    fit = all(1 <= ends[0] <= ends[-1] <= LAST_PORT for ends in ranges)
+    return [] if fit else [((), f"must be ports from 1 to {LAST_PORT}", "")]
+
+
+PORTS = ruled(written("ports such as 8000-8010", r"(?:\d{1,6}(?:-\d{1,6})?(?:, *)?)*"), _ranges)
+PORT = (between(1, LAST_PORT), PORTS)
 
 ONE_KIND = either(TEXT, mapping_of(NUMBER, most=1))  # the accelerators of a candidate
 RECOVERY = either(
@@ -131,50 +147,59 @@ _PROBE = fields(
     },
     required=("path",),
 )
-_REPLICAS = fields(
-    {
-        "min_replicas": at_least(0),
-        "max_replicas": at_least(0),
-        "num_overprovision": at_least(0),
-        "target_qps_per_replica": either(NUMBER, mapping_of(NUMBER)),
-        "dynamic_ondemand_fallback": TRUTH,
-        "base_ondemand_fallback_replicas": at_least(0),
-        "spot_placer": TEXT,
-        "upscale_delay_seconds": NUMBER,
-        "downscale_delay_seconds": NUMBER,
-    },
-    required=("min_replicas",),
+_REPLICAS = ruled(
+    fields(
+        {
+            "min_replicas": at_least(0),
+            "max_replicas": at_least(0),
+            "num_overprovision": at_least(0),
+            "target_qps_per_replica": either(NUMBER, mapping_of(NUMBER)),
+            "dynamic_ondemand_fallback": TRUTH,
+            "base_ondemand_fallback_replicas": at_least(0),
+            "spot_placer": TEXT,
+            "upscale_delay_seconds": NUMBER,
+            "downscale_delay_seconds": NUMBER,
+        },
+        required=("min_replicas",),
+    ),
+    services.replicas,
 )
-_POOL = fields(
-    {
-        "workers": at_least(0),
-        "min_workers": at_least(0),
-        "max_workers": at_least(0),
-        "queue_length_threshold": at_least(1),
-        "upscale_delay_seconds": NUMBER,
-        "downscale_delay_seconds": NUMBER,
-    }
+_POOL = ruled(
+    fields(
+        {
+            "workers": at_least(0),
+            "min_workers": at_least(0),
+            "max_workers": at_least(0),
+            "queue_length_threshold": at_least(1),
+            "upscale_delay_seconds": NUMBER,
+            "downscale_delay_seconds": NUMBER,
+        }
+    ),
+    services.workers,
 )
-_SERVICE = fields(
-    {
-        "readiness_probe": either(TEXT, _PROBE),
-        "load_balancer": fields({"stream_timeout_seconds": NUMBER}),
-        "pool": _POOL,
-        "replica_policy": _REPLICAS,
-        "ports": WHOLE,
-        "replicas": WHOLE,
-        "workers": WHOLE,
-        "load_balancing_policy": TEXT,
-        "tls": fields({"keyfile": TEXT, "certfile": TEXT}, required=("keyfile", "certfile")),
-    },
-    nulls=True,
+_SERVICE = ruled(
+    fields(
+        {
+            "readiness_probe": either(TEXT, _PROBE),
+            "load_balancer": fields({"stream_timeout_seconds": NUMBER}),
+            "pool": _POOL,
+            "replica_policy": _REPLICAS,
+            "ports": between(1, LAST_PORT),
+            "replicas": WHOLE,
+            "workers": WHOLE,
+            "load_balancing_policy": TEXT,
+            "tls": fields({"keyfile": TEXT, "certfile": TEXT}, required=("keyfile", "certfile")),
+        },
+        nulls=True,
+    ),
+    services.together,
 )
 CLOUD_TASK = MappingProxyType(
     {
         "volumes": MAPPING,
         "volume_mounts": list_of(MAPPING),
         "service": _SERVICE,
-        "pool": _POOL,
+        "pool": ruled(_POOL, services.some_workers),
         "config": MAPPING,  # any: SkyPilot's settings and its plugins' own
         "event_callback": TEXT,
         "api_server_access": TRUTH,

@@ -17,6 +17,8 @@ directory is removed by the next head.
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import secrets
 import time
@@ -27,12 +29,15 @@ from spool_layout.errors import Deposed
 from spool_layout.paths import Spool
 from spool_layout.records import AnyEvent, Leader, Sealed, encode_event
 from spool_layout.settings import Settings
-from spool_layout.storage import Disk
+from spool_layout.storage import Disk, is_read_without_delegations, read_once
 
 if TYPE_CHECKING:
     from filelock import SoftReadWriteLock
 
-LEAST_THRESHOLD = 1.2  # of the lock, in its heartbeats: filelock wants more than one
+log = logging.getLogger("spoold.head")
+
+LOOK = 2.5  # seconds: a look costs a server of NFS 4 three calls
+LEAST_THRESHOLD = 1.1  # of the lock, in its heartbeats: filelock wants more than one
 
 
 class Epoch:
@@ -70,10 +75,13 @@ class Epoch:
             raise Deposed(f"epoch {newest} leads, this head had epoch {self.number}")
 
 
-def take(spool: Spool, disk: Disk) -> Epoch | None:
-    """Claim the next epoch: its claim directory first, then its number. None: another head was faster."""
+def take(spool: Spool, disk: Disk, above: int = 0) -> Epoch | None:
+    """Claim the next epoch: its claim directory first, then its number. None: another head was faster.
+
+    above: it shall be higher than this one as well, of which a restored spool knows nothing.
+    """
     listed = history.epochs(spool, disk)
-    number = (listed[-1] if listed else 0) + 1
+    number = max(listed[-1] if listed else 0, above) + 1
     epoch = Epoch(spool, disk, number, secrets.token_hex(4))
     disk.make_dir(epoch.claims, 0o700)
     disk.sync(spool.claims)
@@ -93,6 +101,33 @@ def seal(epoch: Epoch, leader: Leader, now: float) -> history.Stock:
     return stock
 
 
+def _read_locks_without_delegations() -> None:
+    """Let filelock read what other heads replace and rewrite as everything here is read (storage.py).
+
+    Else a leader whose host dies has a delegation of gen/HEAD, which the next one replaces: it would hang for a lease.
+    filelock has no setting for that (4.2.12); a test on real NFS tells when this no longer reaches it.
+    """
+    from filelock._soft_rw import _storage
+
+    plain = _storage.OsFiles.read
+    if getattr(plain, "without_delegations", False):
+        return
+
+    def read(self: _storage.OsFiles, path: str) -> bytes | None:
+        name = os.path.basename(path)
+        if name.isdigit() or name == "epoch" or not is_read_without_delegations(path):
+            return plain(self, path)  # these are never changed
+        try:
+            return read_once(path)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESTALE):
+                return None
+            raise
+
+    read.without_delegations = True  # type: ignore[attr-defined]
+    _storage.OsFiles.read = read  # type: ignore[method-assign]
+
+
 class HeadLock:
     """The lock on locks/head, and whether it was lost.
 
@@ -106,19 +141,26 @@ class HeadLock:
         from filelock import SoftReadWriteLock, Timeout
 
         self._timeout = Timeout
+        try:
+            _read_locks_without_delegations()
+        except (ImportError, AttributeError) as error:
+            log.warning("filelock has changed: where a host dies, another may lead a minute late on NFS 4: %s", error)
+        self._folder = os.path.dirname(spool.head_lock)
         self._records_folder = os.path.join(f"{spool.head_lock}.rw", "holders")
         self.lost = False
         self.held = False
-        self.interval = min(settings.idle_poll, settings.lock_heartbeat / 2)  # seconds between two looks
+        self.interval = min(LOOK, settings.lock_heartbeat / 2)  # seconds between two looks
         self._patience = settings.lock_heartbeat + self.interval
         self._records: dict[str, bytes] | None = None
         self._changed = 0.0
-        threshold = settings.lock_threshold - self._patience - self.interval
+        self._threshold = max(
+            settings.lock_threshold - self._patience - self.interval, LEAST_THRESHOLD * settings.lock_heartbeat
+        )
         self._lock: SoftReadWriteLock = SoftReadWriteLock(
             spool.head_lock,
             is_singleton=False,
             heartbeat_interval=settings.lock_heartbeat,
-            stale_threshold=max(threshold, LEAST_THRESHOLD * settings.lock_heartbeat),
+            stale_threshold=self._threshold,
             poll_interval=self.interval / 2,
             on_compromise=lambda _: self._lose(),
         )
@@ -138,17 +180,27 @@ class HeadLock:
         if self.held and not self.lost:
             return True
         self.release()
+        os.stat(self._folder)  # the lock makes its directories: not in an empty one where the share was (P11)
+        self._lock.stale_threshold = self._threshold
         try:
             self._lock.acquire_write(timeout)
         except self._timeout:
             return False
+        # Nobody takes the lock sooner than this after our last renewal; by then, we give it up ourselves.
+        self._lock.stale_threshold = self._patience + self._threshold
         self.held, self.lost, self._records = True, False, None
         return True
 
     def release(self) -> None:
-        """Give it up, so that another head leads at once. Nothing happens where it is not held."""
+        """Give it up, so that another head leads at once. Nothing happens where it is not held.
+
+        A full disk keeps the lock from writing that: then it expires.
+        """
         self.held = False
-        self._lock.release(force=True)
+        try:
+            self._lock.release(force=True)
+        except OSError as error:
+            log.warning("the lock of the heads could not be given back, and will expire: %s", error)
 
     def known(self) -> dict[str, bytes]:
         """What the holders and waiters that the last look found wrote since; nothing, once one is gone."""
@@ -165,5 +217,4 @@ class HeadLock:
             return {}
 
     def _record(self, name: str) -> bytes:
-        with open(os.path.join(self._records_folder, name), "rb") as file:
-            return file.read()
+        return read_once(os.path.join(self._records_folder, name))

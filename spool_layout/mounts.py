@@ -12,6 +12,7 @@ import os
 from typing import Final, NamedTuple
 
 from spool_layout.diagnosis import Finding, Verdict
+from spool_layout.storage import read_without_delegations
 
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     {
@@ -90,6 +91,14 @@ def _unescaped(field: str) -> str:
 def is_network(path: str) -> bool:
     """Whether changes made by other hosts may come to this path untold."""
     return mount_of(path).network
+
+
+def read_on(root: str) -> Mount:
+    """What is mounted under a spool that this process is about to read; and read there as its kind wants it."""
+    mount = mount_of(root)
+    if mount.kind == "nfs4":
+        read_without_delegations(root)
+    return mount
 
 
 # ---- judging

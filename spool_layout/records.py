@@ -352,6 +352,27 @@ class Vouched(Event, frozen=True, omit_defaults=True, tag="vouched"):
     at: float
 
 
+class Remnant(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An attempt that a restored spool cannot tell the outcome of. nodes: where something of it may run still."""
+
+    id: int
+    attempt: int
+    nodes: tuple[str, ...] = ()
+    name: str = ""
+    user: str = ""
+    uid: int = 0
+
+
+class Restored(Event, frozen=True, omit_defaults=True, tag="restored"):
+    """The spool went back in time. IDs below `next_id` may have been given; what ran meanwhile is over as FAILED."""
+
+    next_id: int
+    jobs: list[Remnant]
+    day: str
+    reason: str
+    at: float
+
+
 AnyEvent = (
     Sealed
     | Accepted
@@ -368,6 +389,7 @@ AnyEvent = (
     | Requested
     | NodeChanged
     | Vouched
+    | Restored
 )
 
 
@@ -485,6 +507,8 @@ class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     attempts: dict[str, Phase] = {}
     left: bool = False  # ended on purpose
     notes: list[str] = []  # warnings for `status`
+    went_back: bool = False  # the runner remembers a later spool than this one, and has stopped
+    meanwhile: list[Remnant] = []  # then: every attempt that it began later than what stands here
 
 
 class HeadStatus(msgspec.Struct, frozen=True, omit_defaults=True):

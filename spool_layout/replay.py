@@ -286,6 +286,44 @@ class State:
         node.state, node.left = event.state, event.left
         node.gpus = merged(node.gpus, event.gpus)
 
+    def _restored(self, event: records.Restored) -> None:
+        self.next_id = max(self.next_id, event.next_id, *(remnant.id + 1 for remnant in event.jobs))
+        for remnant in event.jobs:
+            job = self.jobs.get(remnant.id) or self._unheard_of(remnant, event.at)
+            self._release_all(job)
+            job.attempt = remnant.attempt
+            self._over(event, job, Status.FAILED, event.reason, event.day, event.at)
+        for name in sorted({name for remnant in event.jobs for name in remnant.nodes} & self.nodes.keys()):
+            self._hold_idle(self.nodes[name], [remnant for remnant in event.jobs if name in remnant.nodes])
+
+    def _unheard_of(self, remnant: records.Remnant, at: float) -> Job:
+        """A job that only a node tells of."""
+        job = Job(
+            id=remnant.id,
+            name=remnant.name or f"job-{remnant.id}",
+            file=f"{remnant.id}.job.yaml",
+            drop="",
+            uid=remnant.uid,
+            user=remnant.user,
+            inode=0,
+            digest="",
+            task=records.Task(),
+            submitted=at,
+            accepted=at,
+        )
+        self.jobs[job.id] = job
+        return job
+
+    def _hold_idle(self, node: Node, remnants: list[records.Remnant]) -> None:
+        """Nobody knows on which GPUs they run: all that is idle on the node is theirs, until they are gone."""
+        for slot in node.gpus:
+            part = slot.free // len(remnants)
+            for remnant in remnants if part else []:
+                slot.holders[f"{remnant.id}.{remnant.attempt}"] = part
+        for remnant in remnants:
+            node.shares[f"{remnant.id}.{remnant.attempt}"] = Share()
+            self.held.setdefault((remnant.id, remnant.attempt), set()).add(node.name)
+
     def _vouched(self, event: records.Vouched) -> None:
         """Nothing changes: readers look for it in the file."""
 
@@ -320,4 +358,5 @@ _APPLY: dict[type, Callable[[State, Any], None]] = {
     records.Requested: State._requested,
     records.NodeChanged: State._node,
     records.Vouched: State._vouched,
+    records.Restored: State._restored,
 }

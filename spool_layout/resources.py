@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from spool_layout import accelerators
-from spool_layout.fields import ALTERNATIVES, CANDIDATE, CLOUD_RESOURCES, FORMER, ONE_KIND, RECOVERY, RESOURCES
+from spool_layout.fields import ALTERNATIVES, CANDIDATE, CLOUD_RESOURCES, FORMER, ONE_KIND, PLACE, RECOVERY, RESOURCES
 from spool_layout.problems import Path, Problems, told
 from spool_layout.records import WHOLE, Demand
 from spool_layout.shapes import is_number
@@ -102,12 +102,20 @@ class ResourcesReader:
         return _fields(held, path)
 
     def _alternatives(self, fields: dict[str, Field]) -> tuple[Demand, ...]:
+        self._place(fields)
         cpus = self._amount(fields.get("cpus"), {}, "a number above 0, such as 4, 4+ or 0.5")
         memory = self._amount(fields.get("memory"), _UNITS, "a number of GB above 0, such as 16, 16+ or 512MB")
         cpus_milli = 500 if cpus is None else max(1, round(cpus * WHOLE))
         memory_mb = 0 if memory is None else max(1, round(memory * 1024))
         kinds = self._kinds(fields) or [("", 0)]
         return tuple(dict.fromkeys(Demand(name, milli, cpus_milli, memory_mb) for name, milli in kinds))
+
+    def _place(self, fields: dict[str, Field]) -> None:
+        """Where in the clouds: infra says at once what cloud, region and zone say in three words."""
+        beside = [word for word in PLACE if word in fields]
+        if "infra" in fields and beside:
+            hint = "write infra alone, such as aws/us-east-1"
+            self.problems.add(fields["infra"][1], f"and {beside[0]} exclude each other", hint)
 
     def _amount(self, field: Field | None, units: dict[str, float], what: str) -> float | None:
         """A number above 0, which text may follow with a unit and `+`."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from typing import Any
 
 import msgspec
@@ -108,6 +107,8 @@ def load(spool: Spool, disk: Disk) -> Settings:
     except NotADirectoryError as error:
         raise NotASpool(f"{spool.root} is not a directory") from error
     if data is None:
+        import shlex
+
         raise NotASpool(
             f"{spool.root} holds no spool.yaml: no spool was made there, or its share is not mounted",
             f"mount the share, or make a spool: skyspool init {shlex.quote(spool.root)}",
@@ -205,5 +206,5 @@ def first_text(name: str, network: bool) -> str:
         f"name: {name}\n"
         f"lock_heartbeat: {beat}s      # how often the leading head says that it lives\n"
         f"lock_threshold: {threshold}s     # after so long another head leads\n"
-        + ("heartbeat: 10s\n" if network else "")
+        + ("heartbeat: 12s\n" if network else "")
     )

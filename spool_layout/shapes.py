@@ -128,6 +128,11 @@ def fields(
     return Shape("a mapping", complaints)
 
 
+def ruled(shape: Shape, rule: Callable[[Any], list[Complaint]]) -> Shape:
+    """A shape whose parts must go together too: the rule is asked where each of them is right by itself."""
+    return Shape(shape.words, lambda value: shape.complaints(value) or rule(value))
+
+
 def _unknown(value: dict[str, Any], shapes: Mapping[str, Shape]) -> list[Complaint]:
     unknown = (word for word in value if word not in shapes)
     strange = [(word, nearest(word, shapes)) for word in itertools.islice(unknown, MOST)]

@@ -20,9 +20,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from typing import NamedTuple
 
+READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 RETRIES = 5  # of a call that says ESTALE; a file replaced five times within one read does not happen
+PIECE = 1 << 20  # bytes of one read
 PRIVATE_PREFIX = ".part-"
 
 
@@ -75,7 +78,7 @@ class Disk:
         asked_again = False
         for attempt in range(RETRIES):
             try:
-                return _read_from(path, start)
+                return read_once(path, start)
             except FileNotFoundError:
                 if asked_again or not ask_again(path):
                     return None
@@ -101,7 +104,7 @@ class Disk:
 
     def _inspect(self, path: str, limit: int) -> Seen:
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
+            descriptor = open_to_read(path, os.O_NONBLOCK | os.O_NOCTTY)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV):
                 raise NotRegular(error.errno, "not a regular file", path) from error
@@ -146,9 +149,19 @@ class Disk:
 
     # ---- write
 
-    def publish(self, path: str, data: bytes, mode: int = 0o644, durable: bool = True) -> None:
-        """Put a whole file in place of what is there. A reader sees the old or the new one, never a mix."""
-        private = self._private(path, data, mode, durable)
+    def publish(
+        self, path: str, data: bytes, mode: int = 0o644, durable: bool = True, held: Held | None = None
+    ) -> None:
+        """Put a whole file in place of what is there. A reader sees the old or the new one, never a mix.
+
+        held: keeps the file open for writing until the next one is published: no server of NFS 4 gives delegations of
+        it meanwhile, so that no reader of any kind can hold up the next `publish` (see `read_without_delegations`).
+        """
+        private, descriptor = self._private(path, data, mode, durable)
+        if held is None:
+            os.close(descriptor)
+        else:
+            held.take(descriptor)  # before the rename: an open file that is replaced leaves a .nfs name
         try:
             os.replace(private, path)
         except FileNotFoundError:
@@ -164,7 +177,8 @@ class Disk:
 
         link(2) never replaces; its answer is not trusted after an error, the link count is.
         """
-        private = self._private(path, data, mode, True)
+        private, descriptor = self._private(path, data, mode, True)
+        os.close(descriptor)
         try:
             os.link(private, path, follow_symlinks=False)
             won = True
@@ -266,8 +280,8 @@ class Disk:
 
     # ---- inside
 
-    def _private(self, path: str, data: bytes, mode: int, durable: bool) -> str:
-        """A private file beside `path` that holds data whole."""
+    def _private(self, path: str, data: bytes, mode: int, durable: bool) -> tuple[str, int]:
+        """A private file beside `path` that holds data whole, and its descriptor."""
         private = os.path.join(os.path.dirname(path), f"{PRIVATE_PREFIX}{os.urandom(8).hex()}")
         descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:
@@ -280,8 +294,20 @@ class Disk:
             os.close(descriptor)
             self.remove(private)
             raise
-        os.close(descriptor)
-        return private
+        return private, descriptor
+
+
+class Held:
+    """A descriptor that is kept open until another takes its place."""
+
+    def __init__(self) -> None:
+        self._descriptor = -1
+
+    def take(self, descriptor: int) -> None:
+        """Close the last one, keep this one."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = descriptor
 
 
 class SharedDisk(Disk):
@@ -294,20 +320,65 @@ class SharedDisk(Disk):
     has changed, and what was listed then is true.
     """
 
+    REMEMBERED = 32  # directories: more than a head looks at again and again
+
     def __init__(self) -> None:
-        self._listed: dict[str, tuple[int, list[Entry]]] = {}  # directory -> our mark, and what was listed under it
+        self._marks: dict[str, int] = {}  # directory -> the time that we gave it
+        self._listed: dict[str, list[Entry]] = {}  # what was listed under that mark
 
     def list(self, path: str) -> list[Entry]:
         """As Disk.list. Where the directory is not ours to mark, a plain listing."""
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            mark, entries = self._listed.get(path, (0, []))
-            if os.fstat(descriptor).st_mtime_ns != mark:
-                mark = _mark(descriptor)
+            if self._differs(path, descriptor) or path not in self._listed:
                 with os.scandir(descriptor) as found:
-                    entries = [Entry(entry.name, entry.inode()) for entry in found]
-                self._listed[path] = mark, entries
-            return list(entries)
+                    self._listed[path] = [Entry(entry.name, entry.inode()) for entry in found]
+            return list(self._listed[path])
+        finally:
+            os.close(descriptor)
+
+    def _differs(self, path: str, descriptor: int) -> bool:
+        mark = self._marks.pop(path, 0)
+        differs = not mark or os.fstat(descriptor).st_mtime_ns != mark
+        self._marks[path] = _mark(descriptor) if differs else mark
+        while len(self._marks) > self.REMEMBERED:
+            oldest = next(iter(self._marks))
+            del self._marks[oldest]
+            self._listed.pop(oldest, None)
+        return differs
+
+
+class Glance:
+    """Whether a directory may have changed since somebody acted on it last, by its time stamps, which are left alone.
+
+    Several changes within one step of the server's clock have one stamp. So a stamp is believed when it is SETTLED
+    seconds old, and what is there is looked at once more then. One call to a server where nothing has changed.
+    """
+
+    SETTLED = 1.0  # seconds: a hundred steps of a slow clock
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._stamp, self._since, self._settled = -1, 0.0, False
+
+    def changed(self) -> bool:
+        """Whether to look at what is in it."""
+        self.note()
+        if self._settled:
+            return False
+        self._settled = time.monotonic() - self._since >= self.SETTLED
+        return True
+
+    def note(self) -> None:
+        """Take in the present stamp: also after a change of one's own, so that it settles sooner."""
+        stamp = self._see()
+        if stamp != self._stamp:
+            self._stamp, self._since, self._settled = stamp, time.monotonic(), False
+
+    def _see(self) -> int:
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return os.fstat(descriptor).st_mtime_ns
         finally:
             os.close(descriptor)
 
@@ -316,13 +387,43 @@ MARK_BACK = 1_000_000_000  # nanoseconds that a mark is set back: the server's c
 
 
 def _mark(directory: int) -> int:
-    """Give a directory a modification time of our own; what it is then. 0: it cannot be marked."""
+    """Give a directory a modification time of our own; what it is then, to the server's precision. 0: that was
+    overtaken by a change, or the directory is not ours to mark."""
     last = os.fstat(directory).st_mtime_ns
+    wanted = last - MARK_BACK - int.from_bytes(os.urandom(3))
     try:
-        os.utime(directory, ns=(last, last - MARK_BACK - int.from_bytes(os.urandom(3))))
+        os.utime(directory, ns=(last, wanted))
     except PermissionError:
         return 0
-    return os.fstat(directory).st_mtime_ns
+    given = os.fstat(directory).st_mtime_ns
+    return given if given <= wanted else 0
+
+
+_without_delegations: tuple[str, ...] = ()  # beginnings of paths: spools on NFS 4
+
+
+def read_without_delegations(root: str) -> None:
+    """From now on files below root are opened for reading with O_DIRECT. Said by whoever opens a spool on NFS 4.
+
+    A server of NFS 4 gives whoever opens a file for reading a delegation. If that host then dies, freezes or is cut
+    off, whoever writes, renames or removes the file hangs until its lease is over: 90 s by a server's default, in
+    which nodes are lost and nobody can take over (measured: one look at a node's status.json by a laptop that then
+    slept). Linux asks for no delegation where a file is opened with O_DIRECT, which NFS takes at any alignment.
+    """
+    global _without_delegations
+    _without_delegations = tuple({*_without_delegations, root.rstrip("/") + "/", os.path.realpath(root) + "/"})
+
+
+def is_read_without_delegations(path: str) -> bool:
+    """Whether `open_to_read` asks for none of this file."""
+    return bool(_without_delegations) and path.startswith(_without_delegations)
+
+
+def open_to_read(path: str, flags: int = 0) -> int:
+    """A descriptor for reading a file of a spool; links are not followed. flags: more of them."""
+    if is_read_without_delegations(path):
+        flags |= os.O_DIRECT
+    return os.open(path, READING | flags)
 
 
 def ask_again(path: str, levels: int = 2) -> bool:
@@ -343,12 +444,13 @@ def ask_again(path: str, levels: int = 2) -> bool:
     return False
 
 
-def _read_from(path: str, start: int) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+def read_once(path: str, start: int = 0) -> bytes:
+    """What a file of a spool holds from byte `start` on; links are not followed. Raises OSError."""
+    descriptor = open_to_read(path)
     try:
         if start:
             os.lseek(descriptor, start, os.SEEK_SET)
-        return _read_all(descriptor)
+        return _read_all(descriptor, start=start)
     finally:
         os.close(descriptor)
 
@@ -361,15 +463,19 @@ def _exists(path: str) -> bool:
     return True
 
 
-def _read_all(descriptor: int, limit: int = -1) -> bytes:
-    parts = []
-    left = limit
-    while chunk := os.read(descriptor, 1 << 20 if left < 0 else min(left, 1 << 20)):
+def _read_all(descriptor: int, limit: int = -1, start: int = 0) -> bytes:
+    """To the end, or `limit` bytes. Asks for one byte more than is there: a direct read of more costs a server calls
+    for what lies beyond the end, and that byte tells that a file has grown meanwhile."""
+    size = os.fstat(descriptor).st_size - start
+    parts: list[bytes] = []
+    done = 0
+    while done != limit:
+        wanted = min(max(size - done, 0) + 1, PIECE, limit - done if limit >= 0 else PIECE)
+        chunk = os.read(descriptor, wanted)
         parts.append(chunk)
-        if left >= 0:
-            left -= len(chunk)
-            if not left:
-                break
+        done += len(chunk)
+        if not chunk or (len(chunk) < wanted and done >= size):
+            break
     return b"".join(parts)
 
 

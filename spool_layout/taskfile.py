@@ -8,9 +8,10 @@ A file is accepted or refused as SkyPilot 0.14.1 does it, and its values are the
 - Every secret needs a value. SkyPilot leaves one without to its server's store; there is none here, and a job that runs
   without its token fails later and dearer.
 - What could not run is refused at once: 1.5 accelerators, a size of memory that none has (SkyPilot then gives the job
-  no accelerator), a name that no variable can have, a share below 0.001, numbers and texts beyond measure.
+  no accelerator), a name that no variable can have, a share below 0.001, a mount to or from nothing (SkyPilot takes
+  an empty source for the directory where `sky` was called), numbers and texts beyond measure.
 - A name is also a part of file names: at most 120 characters.
-- Words that only a cloud understands (its regions, its kinds of disks) may be any.
+- Words that only a cloud understands (its name, its regions, its kinds of machines and disks) may be any.
 - A date is text as it is written; SkyPilot writes it anew, and takes none for a name. So is the name of a variable:
   NO stays NO there.
 - `envs:` with nothing in it, a slash at the end of a mount, and a header's name for a task without one are accepted.
@@ -54,6 +55,7 @@ MOST_NODES = 100_000
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _TASK_NAME = re.compile(r"[A-Za-z0-9]+(?:[._-]{1,2}[A-Za-z0-9]+)*\Z")
 _SECRET_OF_SERVER = re.compile(r"(?:secrets:)?(?:(?:personal|workspace|global)\.)?")
+_LOGIN = {"SKYPILOT_DOCKER_USERNAME", "SKYPILOT_DOCKER_PASSWORD", "SKYPILOT_DOCKER_SERVER"}
 _NO_STORE = "has no value, and there is no store of secrets here"
 
 
@@ -133,6 +135,7 @@ class _Reader:
         self._clouds()
         secrets = self._secrets()
         envs = self._envs(secrets)
+        self._login({"envs": envs, "secrets": secrets})
         paths = PathsReader(self.problems, self.ignored, {**envs, **secrets}, self.dropped)
         workdir, git = paths.workdir(self.raw.get("workdir", ""))
         asked = self._mapping("resources")
@@ -233,6 +236,15 @@ class _Reader:
             else:
                 self.problems.add((word,), f"must name variables and their values, not be {told(value)}")
         return named
+
+    def _login(self, places: Mapping[str, Mapping[str, str]]) -> None:
+        """The variables by which SkyPilot logs in to a registry: all in one place, or none."""
+        held = {word: _LOGIN & names.keys() for word, names in places.items()}
+        used = [word for word, names in held.items() if names]
+        if len(used) > 1 or (used and held[used[0]] != _LOGIN):
+            message = "is one of three that log in to a registry: all of them stand in one place, or none"
+            hint = f"all under envs or secrets: {', '.join(sorted(_LOGIN))}"
+            self.problems.add((used[0], min(held[used[0]])), message, hint)
 
     def _variable(self, found: dict[str, str], name: str, value: Any, path: Path) -> None:
         """Take a variable in: as text, as SkyPilot does it (true becomes "True"), or as it was given besides."""

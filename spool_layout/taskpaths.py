@@ -88,9 +88,11 @@ class PathsReader:
         if _ADDRESS.match(source):
             self.ignored.append(where)
             return {}
-        if source.startswith("file:"):
+        if not (source and target):
+            self.problems.add(where, "is no path once its variables are filled in", "give them values: --env NAME=…")
+        elif source.startswith("file:"):
             self.problems.add(where, f"{told(source)} must be a path", "leave file:// out")
-        elif source:
+        else:
             self._absolute(source, where)
         return {target.rstrip("/") or "/": source.rstrip("/") or "/"}
 

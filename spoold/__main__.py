@@ -1,4 +1,4 @@
-"""The command line of the daemons: `spoold head DIR`, `spoold node DIR`."""
+"""The command line of the daemons, `spoold head DIR` and `spoold node DIR`, and of what mends their spool."""
 
 from __future__ import annotations
 
@@ -82,6 +82,29 @@ def node(
     sys.exit(
         run_node(directory, once=once, name=name, gpus=gpus, cpus=cpus, memory_gb=memory, address=address, state=state)
     )
+
+
+@main.command()
+@click.argument("directory", metavar="DIR")
+@click.option("--repair", is_flag=True, help="Mend what can be mended; no head may lead meanwhile.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to tell it.")
+def fsck(directory: str, repair: bool, output: str) -> None:
+    """Check a spool, live or dead; changes nothing, unless it is to repair."""
+    from spoold.fsck.checking import run_fsck
+
+    sys.exit(run_fsck(directory, repair=repair, output=output))
+
+
+@main.command()
+@click.argument("directory", metavar="DIR")
+@click.option("--without", multiple=True, metavar="NODE", help="A node that cannot say what it ran (repeat it).")
+@click.option("--force", is_flag=True, help="Even where nothing tells that the spool went back in time.")
+@click.option("--state", metavar="DIR", help="Where this host keeps what it remembers.")
+def recover(directory: str, without: tuple[str, ...], force: bool, state: str | None) -> None:
+    """Go on with a spool that was restored from a backup."""
+    from spoold.fsck.restoring import run_recover
+
+    sys.exit(run_recover(directory, without=without, force=force, state=state))
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ def test_the_requests_of_the_page_are_understood() -> None:
 
 RECORDS = (
     "Task", "Demand", "Allocation", "Gpu", "Leader", "Ledger", "Node", "GpuSlot", "Job", "Held", "Rejection",
-    "NodeOwner", "Assigned", "Assignment", "NodeStatus", "Phase", "HeadStatus",
+    "NodeOwner", "Assigned", "Assignment", "NodeStatus", "Phase", "HeadStatus", "Remnant",
 )  # fmt: skip
 
 
@@ -344,7 +344,7 @@ def test_the_synopsis_names_every_verb_with_its_arguments(name: str) -> None:
     assert re.search(rf"^\.Cm {name}$", section(page("skyspool.1"), "SYNOPSIS"), re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["head", "node"])
+@pytest.mark.parametrize("name", ["head", "node", "fsck", "recover"])
 def test_every_option_of_a_daemon_is_told_and_no_other(name: str) -> None:
     from spoold.__main__ import main
 

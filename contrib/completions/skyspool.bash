@@ -11,7 +11,7 @@
 _skyspool_takes_value() {
     case $1 in
     -c | --cluster | -n | --name | --workdir | --git-url | --git-ref | --num-nodes | --gpus | --cpus | --memory) ;;
-    --env | --env-file | --secret | --secret-file | -o | --output | --tail | --older | --pace | --address | --state) ;;
+    --env | --env-file | --secret | --secret-file | -o | --output | --tail | --older | --pace | --address | --state | --without) ;;
     --with | --meet | --patience) ;;
     *) return 1 ;;
     esac
@@ -39,13 +39,15 @@ _skyspool_options() { # PROGRAM VERB
     spoold.) echo --version --verbose --quiet ;;
     spoold.head) echo --once --force --state ;;
     spoold.node) echo --once --name --gpus --cpus --memory --address --state ;;
+    spoold.fsck) echo --repair --output ;;
+    spoold.recover) echo --without --force --state ;;
     esac
     echo --help
 }
 
 _skyspool_verbs() { # PROGRAM
     case $1 in
-    spoold) echo head node ;;
+    spoold) echo head node fsck recover ;;
     *) echo exec launch queue logs cancel status why lint up down init use doctor prune demo ;;
     esac
 }
@@ -122,7 +124,7 @@ _skyspool_offer_tasks() {
 _skyspool_value() { # OPTION VERB
     case $1 in
     -c | --cluster) _skyspool_offer "$(_skyspool_clusters)" ;;
-    -o | --output) _skyspool_offer "$([[ $2 == why || $2 == doctor ]] && echo text || echo table) json" ;;
+    -o | --output) _skyspool_offer "$([[ $2 == why || $2 == doctor || $2 == fsck ]] && echo text || echo table) json" ;;
     --env-file | --secret-file) _skyspool_offer_files -f ;;
     --workdir | --state) _skyspool_offer_files -d ;;
     --gpus) _skyspool_offer none ;;
@@ -148,7 +150,7 @@ _skyspool_word() { # VERB WORDS-BEFORE...
         _skyspool_offer "$(_skyspool_clusters)"
         _skyspool_offer_files -d
         ;;
-    up | down | init | doctor | head | node) [[ $first ]] || _skyspool_offer_files -d ;;
+    up | down | init | doctor | head | node | fsck | recover) [[ $first ]] || _skyspool_offer_files -d ;;
     esac
 }
 

@@ -42,7 +42,7 @@ end
 # The verb and what stands behind it, without options and their values, up to the cursor.
 function __skyspool_words
     set -l takes_value -c --cluster -n --name --workdir --git-url --git-ref --num-nodes --gpus --cpus --memory --env \
-        --env-file --secret --secret-file -o --output --tail --older --pace --address --state \
+        --env-file --secret --secret-file -o --output --tail --older --pace --address --state --without \
         --with --meet --patience
     set -l before
     for word in (commandline -opc)[2..]
@@ -182,10 +182,16 @@ complete -c spoold -n __skyspool_no_verb -s v -l verbose -d 'Tell more'
 complete -c spoold -n __skyspool_no_verb -s q -l quiet -d 'Tell warnings and errors only'
 complete -c spoold -n __skyspool_no_verb -a head -d 'Decide what runs where'
 complete -c spoold -n __skyspool_no_verb -a node -d 'Run on this host what the head assigns to it'
-complete -c spoold -n '__skyspool_first_word head node' -a '(__fish_complete_directories)'
+complete -c spoold -n __skyspool_no_verb -a fsck -d 'Check a spool, and repair it'
+complete -c spoold -n __skyspool_no_verb -a recover -d 'Go on with a spool that was restored from a backup'
+complete -c spoold -n '__skyspool_first_word head node fsck recover' -a '(__fish_complete_directories)'
 complete -c spoold -n '__skyspool_verb head node' -l once -d 'One round, then end: for cron'
-complete -c spoold -n '__skyspool_verb head node' -l state -xa '(__fish_complete_directories)' -d 'Where this host keeps what it remembers'
+complete -c spoold -n '__skyspool_verb head node recover' -l state -xa '(__fish_complete_directories)' -d 'Where this host keeps what it remembers'
 complete -c spoold -n '__skyspool_verb head' -l force -d 'Lead even where the file system is unsafe'
+complete -c spoold -n '__skyspool_verb fsck' -l repair -d 'Mend what can be mended'
+complete -c spoold -n '__skyspool_verb fsck' -s o -l output -xa 'text json' -d 'How to tell it'
+complete -c spoold -n '__skyspool_verb recover' -l without -x -d 'A node that cannot say what it ran'
+complete -c spoold -n '__skyspool_verb recover' -l force -d 'Even where nothing tells that the spool went back in time'
 complete -c spoold -n '__skyspool_verb node' -l name -x -d "The node's name"
 complete -c spoold -n '__skyspool_verb node' -l gpus -xa none -d 'What to offer: H100:8, A100:2,L4:1 or none'
 complete -c spoold -n '__skyspool_verb node' -l cpus -x -d 'CPUs to offer'

@@ -41,9 +41,14 @@ class Listener:
         self._said: dict[str, NodeStatus] = {}  # node -> what it said when it was read last
         self._all_read = -SELDOM  # when all were read last (monotonic clock)
 
-    def hear(self, state: State) -> tuple[list[Report], list[Silent]]:
-        """What the nodes say, and which of those that the ledger knows say nothing."""
+    def hear(self, state: State, everybody: bool = False) -> tuple[list[Report], list[Silent]]:
+        """What the nodes say, and which of those that the ledger knows say nothing.
+
+        everybody: all are asked now, since a job may start on what they say.
+        """
         now = time.monotonic()
+        if everybody:
+            self._all_read = -SELDOM
         busy = self._busy(state, now)
         if busy is None:
             self.listed = {e.name: self.listed.get(e.name, now) for e in self.disk.list(self.spool.nodes)}

@@ -16,11 +16,12 @@ import time
 from spool_layout import leadership
 from spool_layout.errors import BadSettings, Damaged, Deposed, NotASpool, SpoolError
 from spool_layout.leadership import HeadLock
-from spool_layout.mounts import is_network
+from spool_layout.mounts import read_on
 from spool_layout.paths import Spool
 from spool_layout.records import Leader
 from spool_layout.settings import Settings, load
 from spool_layout.storage import Disk, SharedDisk
+from spoold import restored
 from spoold.core.hearing import Heard, Hearing
 from spoold.head.admission import admit
 from spoold.head.presence import Presence
@@ -46,7 +47,7 @@ class Head:
 
     def __init__(self, root: str, disk: Disk | None = None, state: str | None = None, *, once: bool = False) -> None:
         self.spool = Spool(root)
-        self.local = not is_network(self.spool.root)
+        self.local = not read_on(self.spool.root).network
         self.disk = disk or (Disk() if self.local else SharedDisk())
         self.settings: Settings = load(self.spool, self.disk)
         self.hearing = Hearing(self.settings.node_timeout, self.settings.fence_margin)
@@ -147,22 +148,30 @@ class Head:
             if woken or now >= next_look:
                 happened = term.tick()
                 quiet_since = now if happened else quiet_since
+                if happened:
+                    restored.note_led(os.path.dirname(self.kept), term.epoch)
                 idle = now - quiet_since >= IDLE_BEFORE_LEDGER
                 self.keep(term, idle)
                 next_look = time.monotonic() + self.pause(term, idle, happened)
             woken = self.waker.wait(max(0.0, min(next_look - time.monotonic(), self.presence.due())))
         if term.keeper.is_due(True):
-            term.keeper.write(term.observer.leaving.values())
+            self.write_ledger(term)
 
     def keep(self, term: Term, idle: bool) -> None:
         """What is done beside the ticks: the ledger, and removing what is too old."""
         if term.keeper.is_due(idle):
-            term.keeper.write(term.observer.leaving.values())
+            self.write_ledger(term)
         if idle and term.pruner.step(self.presence.clock()):
             term.observer.look_again(0.0)
 
+    def write_ledger(self, term: Term) -> None:
+        """A new generation; this host remembers how far the epoch had come."""
+        term.keeper.write(term.observer.leaving.values())
+        restored.note_led(os.path.dirname(self.kept), term.epoch)
+
     def begin(self) -> Term | None:
         """Claim the next epoch and take over; None: another head was faster."""
+        restored.refuse(self.spool, self.disk, os.path.dirname(self.kept))
         epoch = leadership.take(self.spool, self.disk)
         if epoch is None:
             log.info("another head was faster")
@@ -171,6 +180,7 @@ class Head:
         clock = self.presence.clock
         leader = Leader(host=self.presence.host, pid=os.getpid(), since=clock(), version=self.presence.version)
         term = Term(self.spool, self.disk, self.settings, self.hearing, self.local, clock, epoch, leader)
+        restored.note_led(os.path.dirname(self.kept), epoch)
         for folder in (self.spool.pending, self.spool.requests, self.spool.nodes):
             self.waker.watch(folder)
         return term
@@ -205,7 +215,8 @@ class Head:
     def _wait_for_lock(self) -> bool:
         """Whether it is ours; False once the holder was seen to renew."""
         before = self.lock.holders()
-        while not self.lock.acquire(self.settings.lock_heartbeat / 4):
+        while not (self.lock.is_free() and self.lock.acquire(2 * self.lock.interval)):
+            time.sleep(self.lock.interval)
             now = self.lock.holders()
             if any(now.get(name, said) != said for name, said in before.items()):
                 return False

@@ -60,12 +60,12 @@ class Observer:
         """What is new, and the names that were left alone and not told yet."""
         self.again, self._left = None, []
         changes, fresh = self._waiting(self.disk.list(self.spool.pending))
-        reports, silent = self.nodes.hear(self.state)
+        reports, silent = self.nodes.hear(self.state, everybody=bool(fresh))
         if self.nodes.expects:
             self.look_again(self.settings.poll)
         if not self._backlog:  # what was claimed is read and committed first
             self._claim(NEW, self.spool.pending, fresh if not fresh or self._has_room() else [])
-        if self._requests_are_due():
+        if fresh or self._requests_are_due():
             self._claim(REQUEST, self.spool.requests, self.disk.list(self.spool.requests))
         now = self.intake.clock()
         look = Look(

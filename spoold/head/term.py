@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 
 from spool_layout import leadership
@@ -43,6 +44,7 @@ from spoold.head.observe import Observer
 from spoold.head.project import Projector
 from spoold.head.prune import Pruner
 from spoold.head.recover import Recovery
+from spoold.restored import PAUSE, WentBack, node_knows_more
 
 log = logging.getLogger("spoold.head")
 
@@ -74,6 +76,7 @@ class Term:
         self.keeper = Keeper(spool, disk, settings, epoch, self.state, clock)
         self.keeper.note(1)
         self.pruner = Pruner(spool, disk, settings, self.state)
+        self.ahead_since = float("inf")  # since when a node is ahead of us (monotonic clock)
         self.policy = Policy(uid=os.getuid(), unsatisfiable_after=settings.unsatisfiable_after)
         self.recover(stock)
 
@@ -101,12 +104,25 @@ class Term:
     def tick(self) -> bool:
         """Whether anything happened."""
         look, left = self.observer.look()
+        self.check_time(look)
         events = decide(self.state, look, self.policy)
         if events:
             self.commit(events)
         self.project(events, look)
         self.tell_left(left)
         return bool(events)
+
+    def check_time(self, look: Look) -> None:
+        """WentBack where a node has seen a later epoch for a while, and none is listed (restored.py)."""
+        ahead = [report.status for report in look.reports if report.status.seen[0] > self.epoch.number]
+        if not ahead:
+            self.ahead_since = float("inf")
+            return
+        self.epoch.check()
+        self.ahead_since = min(self.ahead_since, time.monotonic())
+        if time.monotonic() - self.ahead_since >= PAUSE:
+            raise WentBack(self.spool, node_knows_more(ahead[0], None, self.epoch.number, None))
+        self.observer.look_again(PAUSE)
 
     def commit(self, events: list[AnyEvent]) -> None:
         """Make events durable. From here on they have happened."""

@@ -28,19 +28,20 @@ import time
 import msgspec
 
 from spool_layout.errors import Damaged, NewerFormat, NotASpool
-from spool_layout.mounts import is_network
+from spool_layout.mounts import read_on
 from spool_layout.paths import FORMAT, Spool
-from spool_layout.records import GONE, Assigned, Assignment, NodeStatus, Phase, decode, encode
+from spool_layout.records import GONE, Assigned, Assignment, NodeStatus, Phase, Remnant, decode, encode
 from spool_layout.settings import DeclaredNode, load
-from spool_layout.storage import Disk
+from spool_layout.storage import Disk, Glance, Held
 from spoold.local import boot_id, state_dir, version
-from spoold.node import containment, inventory, memory, progress
+from spoold.node import containment, inventory, journal, memory, progress
 from spoold.node.cleaning import Cleaner
 from spoold.node.flushing import Flusher
 from spoold.node.identity import bind, machine_id, node_name
 from spoold.node.order import Orders
 from spoold.node.spawning import Starters
 from spoold.node.workplace import Attempt, Workplace, boot_time
+from spoold.restored import PAUSE, WentBack, runner_knows_more
 from spoold.wake import Pace, Waker
 
 log = logging.getLogger("spoold.node")
@@ -59,7 +60,9 @@ class Runner:
     def __init__(
         self, root: str, flags: DeclaredNode, *, once: bool = False, name: str | None = None, state: str | None = None
     ) -> None:
-        self.spool, self.disk, self.once = Spool(root), Disk(), once
+        self.spool, self.once = Spool(root), once
+        self.local = not read_on(self.spool.root).network
+        self.disk = Disk()
         self.settings = load(self.spool, self.disk)
         self.node = node_name(name)
         self.place = Workplace(os.path.join(state_dir(self.settings.id, state), f"node-{self.node}"))
@@ -71,7 +74,7 @@ class Runner:
         self.interval = ONCE_INTERVAL if once else self.settings.heartbeat
         self.timeout = max(self.settings.node_timeout, 3 * self.interval)
         self.limit = self.timeout - self.settings.fence_margin
-        self.waker = Waker(not is_network(self.spool.root), ignored=OWN_FILES)
+        self.waker = Waker(self.local, ignored=OWN_FILES)
         self.pace = Pace(self.settings.poll, self.settings.idle_poll)
         self.news = False  # whether orders came or something was reported since the last pause
         self.bell = os.open(self.place.bell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -84,11 +87,15 @@ class Runner:
         self.stopping = False
         self.since = time.time()
         self.written: NodeStatus | None = None
+        self.held = None if self.local else Held()
+        self.glance = None if self.local else Glance(self.spool.node(self.node))
         self.written_at = 0.0
         self.assigned = Assigned(FORMAT, self.settings.name, (0, 0), 0)
         self.final: dict[str, Phase] = {}
         self.troubles: dict[str, str] = {}  # attempt, ASSIGNED or LOCAL -> what is wrong with it, told in status.json
         self.unclear: dict[str, str] = {}  # attempt -> why it cannot be told where it stands; told too
+        self.checked = self.went_back = False  # whether it was asked if the spool went back in time; whether it did
+        self.meanwhile: list[Remnant] = []  # then: what was begun later than what stands there
         self.lapsed = False  # whether a lapse was counted and has not been followed by a renewal
         self._remember()
 
@@ -97,6 +104,7 @@ class Runner:
         known = memory.recall(self.spool, self.disk, self.node, self.place)
         self.seen, self.beat, self.incarnation, self.lapses = known
         self.read_version: tuple[int, int] = (0, 0)
+        self.unread = True  # whether assigned.json may hold what was not read yet
         self.read_incarnation = 0
         self.place.tighten(self.limit, self.incarnation)
 
@@ -193,8 +201,14 @@ class Runner:
     def look(self) -> None:
         """Read assigned.json; refuse what is older than what was seen. A damaged one is told, and nothing is done."""
         path = self.spool.assigned(self.node)
+        if self.glance is not None:
+            self.unread = self.glance.changed() or self.unread
+        if not self.unread:
+            return
         data = self.disk.read(path)
         if data is None:
+            if not self.checked:
+                self.check_time(None)
             return
         try:
             found = decode(data, Assigned, path)
@@ -208,9 +222,25 @@ class Runner:
         if found.version >= self.seen:
             self.seen, self.assigned = found.version, found
         elif found.version != self.read_version:
+            self.check_time(found.version)
             log.warning("refuses assigned.json %s: has seen %s", found.version, self.seen)
         self.read_version, self.read_incarnation = found.version, found.incarnation
+        self.unread = self.local
         self.troubles.pop(ASSIGNED, None)
+
+    def check_time(self, found: tuple[int, int] | None) -> None:
+        """WentBack where the spool is older than what this node remembers: it says so, and what it began since.
+
+        found: the version that stands there; None: none does."""
+        self.checked = True
+        if not runner_knows_more(self.spool, self.disk, self.seen, found):
+            return
+        time.sleep(PAUSE)  # the listing may have been an old one
+        if more := runner_knows_more(self.spool, self.disk, self.seen, found):
+            self.meanwhile = journal.later_than(self.place, found or (0, 0))
+            self.went_back = True
+            self.report(force=True)
+            raise WentBack(self.spool, more)
 
     def try_to_heed(self, key: str, assignment: Assignment) -> None:
         """Do what is due for one attempt; what goes wrong concerns it alone, and is tried again at the next pass."""
@@ -247,6 +277,7 @@ class Runner:
             return
         scripts = {f"{stage}.sh": text for stage, text in (("setup", task.setup), ("run", task.run)) if text}
         order = {"version": self.seen, "lapses": self.lapses, **self.orders.make(key, assignment, task)}
+        journal.note(self.place, assignment, self.seen)
         progress.prepare(self.place, key, order, scripts)
         self.let_go(self.place.attempt(key), assignment)
         self.starters.order(key)
@@ -360,7 +391,10 @@ class Runner:
             return
         self.news = self.news or new
         self.beat += 1
-        self.disk.publish(self.spool.status(self.node), encode(msgspec.structs.replace(status, beat=self.beat)))
+        told = encode(msgspec.structs.replace(status, beat=self.beat))
+        self.disk.publish(self.spool.status(self.node), told, held=self.held)
+        if self.glance is not None:
+            self.glance.note()
         self.written, self.written_at = msgspec.structs.replace(status, beat=self.beat), time.monotonic()
         self.notice_lapse()  # the head may have seen the beat before too long ago; the next report says so
         try:
@@ -414,6 +448,8 @@ class Runner:
             read_incarnation=self.read_incarnation,
             attempts=self.phases(),
             left=left,
+            went_back=self.went_back,
+            meanwhile=self.meanwhile,
         )
 
 

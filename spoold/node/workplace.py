@@ -5,6 +5,7 @@
     memory           a random id; status.json names it, so that a runner can tell that this directory was lost
     rival            the last beat of a runner of this name that cron drives, with local state of its own; since when
     renewed          when the runner last wrote status.json: boot id, CLOCK_BOOTTIME, its limit in seconds, lapses
+    begun            which attempts were ever begun here, and by which version
     orders, bell     FIFOs: runner to starter ("look at attempts/KEY"), supervisors to runner ("something changed")
     attempts/KEY/    one attempt:
         order.json       what to spawn, made whole under another name and moved here with its directory

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from spool_layout.storage import Disk, NotRegular, SharedDisk
+from spool_layout import storage
+from spool_layout.storage import Disk, Glance, Held, NotRegular, SharedDisk
 
 
 class LostReply(Disk):
@@ -185,3 +186,74 @@ def test_a_shared_disk_lists_directories_that_are_not_its_own() -> None:
             os.seteuid(0)
         assert [[entry.name for entry in entries] for entries in listed] == [["a"], ["a"]]
         assert os.stat(folder).st_mtime_ns == before
+
+
+def test_files_of_a_spool_on_nfs_4_are_read_without_delegations_and_others_as_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "_without_delegations", ())
+    flags: dict[str, int] = {}
+    real = os.open
+
+    def recorded(path: str, wanted: int, *rest: int) -> int:
+        flags[os.path.basename(path)] = wanted & os.O_DIRECT
+        return real(path, wanted & ~os.O_DIRECT, *rest)
+
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "spool")
+    for name in ("spool/a", "spool/b", "spool/c", "beside"):
+        (tmp_path / name).write_text("text")
+    storage.read_without_delegations(str(tmp_path / "link"))
+    monkeypatch.setattr("spool_layout.storage.os.open", recorded)
+    disk = Disk()
+    assert disk.read(f"{tmp_path}/link/a") == b"text"
+    assert disk.inspect(f"{tmp_path}/spool/b", 10).data == b"text"
+    assert disk.read(str(tmp_path / "beside")) == b"text"
+    assert disk.read(f"{tmp_path}/spooled") is None
+    assert flags.pop("spooled") == 0
+    assert {name for name, direct in flags.items() if direct} == {"a", "b"}
+
+
+def test_a_held_file_stays_open_until_the_next_one_is_published(disk: Disk, tmp_path: Path) -> None:
+    def opened() -> list[str]:
+        links = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
+        found = [os.readlink(link) for link in links if os.path.lexists(link)]
+        return [path.removeprefix(f"{tmp_path}/") for path in found if path.startswith(str(tmp_path))]
+
+    held = Held()
+    for text in (b"one", b"two"):
+        disk.publish(str(tmp_path / "x"), text, held=held)
+        assert disk.read(str(tmp_path / "x")) == text
+        assert opened() == ["x"]
+    disk.publish(str(tmp_path / "x"), b"three")
+    assert names(tmp_path) == ["x"]
+
+
+def test_a_glance_believes_a_stamp_once_it_has_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("spool_layout.storage.time.monotonic", lambda: now)
+    glance = Glance(str(tmp_path))
+    assert glance.changed()
+    now += 0.5
+    assert glance.changed(), "a second change within the same step would have the same stamp"
+    now += 0.5
+    assert glance.changed(), "what came before it settled is looked at"
+    assert not glance.changed()
+    now += 60
+    assert not glance.changed()
+    stamp = tmp_path.stat().st_mtime_ns + 10_000_000
+    os.utime(tmp_path, ns=(stamp, stamp))
+    assert glance.changed()
+    now += 1
+    assert glance.changed()
+    assert not glance.changed()
+
+
+def test_a_change_of_ones_own_settles_from_when_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("spool_layout.storage.time.monotonic", lambda: now)
+    glance = Glance(str(tmp_path))
+    glance.note()
+    now += 2
+    assert glance.changed()
+    assert not glance.changed()

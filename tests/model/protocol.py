@@ -72,6 +72,7 @@ RULES = {
     "successor_fence": "nor does it spawn `run` after `setup` then",
     "left_starts_nothing": "nor does it then begin what was ordered by a runner that left on purpose",
     "left_orders_end": "nor later: what such a runner had ordered, and nobody begun, its successor settles as `never`",
+    "note_incarnation": "that one is another incarnation, and notes so before its first report",
     "count_lapses": "nor when the limit was exceeded since the attempt was ordered, or `go` said",
     "go_anew": "a runner says `go` again after a lapse",
     "supervisor_fences": "the supervisor, not only the runner, keeps the time rule",
@@ -112,7 +113,7 @@ class Model(Heads, Nodes, Users):
         s = self.s
         files = frozenset(("pending/" + name, (k, name)) for k, name in enumerate(s.drop, 1))
         node = Node(
-            True, False, s.late, False, False, False, False, 0, 0, 1, (0, 0), NEVER, None, True, None, frozenset()
+            True, False, s.late, False, False, False, 0, False, 0, 0, 1, (0, 0), NEVER, None, True, None, frozenset()
         )
         return World(
             files,

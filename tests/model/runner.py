@@ -79,18 +79,20 @@ class Nodes(Supervisors):
     def restart(self, w, n, node):
         """A runner starts. That its limit was exceeded is counted with its first report; if its predecessor left on
         purpose, it is no lapse, but a new incarnation."""
-        away, attempts = node.endless and node.expired, node.attempts
-        if away and self.on["left_orders_end"]:
+        incarnation, attempts = max(w.status[n].incarnation, node.tight) + node.endless, node.attempts
+        if node.endless and self.on["left_orders_end"]:
             attempts = frozenset(a._replace(phase="never", text=None) if a.phase == "ordered" else a for a in attempts)
         tight = node.endless and self.on["tighten_first"]
+        noted = incarnation if self.on["note_incarnation"] else 1
         world = self.node_with(
             w,
             n,
             alive=True,
             seen=w.status[n].seen if self.on["remember_seen"] else (0, 0),
-            incarnation=w.status[n].incarnation + away,
+            incarnation=incarnation,
             lapses=node.noted,
             endless=node.endless and not tight,
+            tight=max(node.tight, noted * (tight and "cancel" in self.s.user)),
             expired=node.expired and not tight,
             attempts=attempts,
         )
@@ -115,7 +117,7 @@ class Nodes(Supervisors):
 
     def written(self, w, n, status):
         """status.json is there for everybody to see."""
-        world = self.node_with(w, n, silent=False, published="left" if status.left else "beat")
+        world = self.node_with(w, n, silent=False, tight=0, published="left" if status.left else "beat")
         return world._replace(status=put(w.status, n, status))
 
     def may_be_cut(self, w, n, node):

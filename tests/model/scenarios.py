@@ -35,6 +35,12 @@ GRANTED = ("head1 renames claims/1.1/new-1-a to running/1.a",)
 RUNS = (*GRANTED, *begun(0, 2))
 GANG_RUNS = (*RUNS, *begun(1, 2))
 FENCED = (*GANG_RUNS, "node 0 is cut off", "the limit passes", "supervisor of (1, 1) on node 0 ends it")
+LEFT = (  # before it reads that job 1 is to run there
+    *GRANTED,
+    "head1 writes assigned.json of node 0: (1, 2)",
+    "runner0 writes status.json: seen (0, 0) [], leaves",
+    "runner0 renews for ever",
+)
 DEPOSED = (  # head 1 is about to write assigned.json when head 2 takes over and starts job 1
     "head1 sees no older claims",
     "head2 lists events/",
@@ -128,6 +134,9 @@ SCENARIOS = {
     ),
     # nodes that leave on purpose
     "node left": Scenario(drop="ab", user=("cancel",), budget={"leave": 1, "silence": 1}),
+    "node left, runner killed": Scenario(
+        user=("cancel",), budget={"leave": 1, "runner crash": 1, "silence": 1}, stale=True, begin=LEFT
+    ),
     "node left, deposed writer": Scenario(
         heads=2, user=("cancel",), budget={"takeover": 1, "leave": 1, "silence": 1}, begin=DEPOSED
     ),
@@ -151,7 +160,7 @@ SCENARIOS = {
 SLOW = (
     "gang on two nodes",
     "gang, node lost, run again",
-    "label removed, deposed writer",
+    "node left, deposed writer",
     "node lost, run again, head killed",
     "node lost, run again, stale reads",
     "three heads, a node",
@@ -200,6 +209,7 @@ NEEDED = {  # where each rule shows its worth
     "successor_fence": "node lost in setup",
     "left_starts_nothing": "node left",
     "left_orders_end": "node left",
+    "note_incarnation": "node left, runner killed",
     "count_lapses": "node lost in setup",
     "go_anew": "node lost in setup",
     "supervisor_fences": "runner lost, run again",

@@ -6,7 +6,7 @@ World = namedtuple("World", "files dirs owned fresh events assigned status heads
 Head = namedtuple("Head", "mode epoch log todo rest wrote claimed extra")
 Node = namedtuple(
     "Node",
-    "alive cut silent expired hung endless counted noted lapses incarnation "
+    "alive cut silent expired hung endless tight counted noted lapses incarnation "
     "seen reads desired wrote published attempts",
 )
 NEVER = ((0, 0), 0)  # version and incarnation of nothing

@@ -10,6 +10,9 @@ The time rule, of which only the order of things is modelled:
     silent     T has passed: the head may take the node for down. Only after the limit has, and after every supervisor
                that must end something has done so
     endless    the runner left on purpose: no limit holds for what runs
+    tight      the next runner has set its limit, which counts from its start, and has not reported: T goes on from the
+               leave. What it noted as its incarnation; 0: none of this. Only where a user may cancel, since for
+               anything else a node that left is waited for
     lapses     how often the limit was exceeded: as the runner counts, as `renewed` says (noted), as it was when an
                attempt was ordered, as it was when the runner last said `go`
 """
@@ -98,13 +101,13 @@ class Supervisors:
     # ---- time
 
     def time_steps(self, w, n, node):
-        if node.alive and not node.cut:
+        if node.alive and not node.cut and not node.tight:
             return
         hidden = isinstance(node.published, Status)  # the head does not see yet what the runner began to write
         if not node.expired or (node.published and not node.hung):
             passed = {"expired": True, "hung": bool(node.published) and (node.expired or not hidden)}
             yield f"the limit passes without a renewal by node {n}", "fault", self.node_with(w, n, **passed)
-            if not (node.expired and hidden):
+            if not node.tight and not (node.expired and hidden):
                 return
         delayed = node.silent or any(self.delays(node, a) for a in node.attempts)
         if not delayed and (late := self.spend(w, "silence", n)):

@@ -137,6 +137,8 @@ class Site:
             self.status().incarnation if incarnation is None else incarnation,
             dict(self.wanted),
         )
+        epoch = max(self.status().seen[0], said.version[0])  # a deposed head's version is of one that is listed as well
+        self.disk.publish_new(self.spool.events_of(epoch), b"")
         self.disk.publish(self.spool.assigned(NODE), encode(said))
         return said.version
 

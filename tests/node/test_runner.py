@@ -19,7 +19,7 @@ import pytest
 
 from spool_layout.errors import Damaged, NewerFormat, Taken
 from spool_layout.records import GONE, NodeOwner, NodeStatus, Phase, encode
-from spool_layout.storage import Disk
+from spool_layout.storage import Disk, Held
 from spoold.local import boot_id
 from spoold.node import containers, memory, progress, spawning
 from spoold.node.workplace import Attempt, boot_time, is_alive, read_json, start_time
@@ -291,9 +291,11 @@ class Meanwhile(Disk):
     def __init__(self, act: Callable[[], object]) -> None:
         self.act = act
 
-    def publish(self, path: str, data: bytes, mode: int = 0o644, durable: bool = True) -> None:
+    def publish(
+        self, path: str, data: bytes, mode: int = 0o644, durable: bool = True, held: Held | None = None
+    ) -> None:
         self.act()
-        super().publish(path, data, mode, durable)
+        super().publish(path, data, mode, durable, held)
 
 
 class Hanging(Disk):
@@ -302,8 +304,10 @@ class Hanging(Disk):
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
-    def publish(self, path: str, data: bytes, mode: int = 0o644, durable: bool = True) -> None:
-        super().publish(path, data, mode, durable)
+    def publish(
+        self, path: str, data: bytes, mode: int = 0o644, durable: bool = True, held: Held | None = None
+    ) -> None:
+        super().publish(path, data, mode, durable, held)
         time.sleep(self.seconds)
         self.seconds = 0.0
 
@@ -443,10 +447,12 @@ class Refusing(Disk):
     def __init__(self, ending: str) -> None:
         self.ending = ending
 
-    def publish(self, path: str, data: bytes, mode: int = 0o644, durable: bool = True) -> None:
+    def publish(
+        self, path: str, data: bytes, mode: int = 0o644, durable: bool = True, held: Held | None = None
+    ) -> None:
         if path.endswith(self.ending):
             raise OSError(5, "Input/output error", path)
-        super().publish(path, data, mode, durable)
+        super().publish(path, data, mode, durable, held)
 
     def inspect(self, path: str, limit: int):  # type: ignore[no-untyped-def]
         if path.endswith(self.ending):

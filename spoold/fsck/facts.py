@@ -1,0 +1,197 @@
+"""What stands on the disk: one look at a spool, live or dead. Reads and lists; changes nothing, not even a time stamp.
+
+The history is read as a head would read that begins now (history.take_stock), not as a client does: a head is strict.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from spool_layout import history
+from spool_layout.errors import Damaged
+from spool_layout.history import Stock
+from spool_layout.paths import Spool, epoch_of, generation_of, is_day, is_digits
+from spool_layout.records import Assigned, Job, Ledger, NodeOwner, NodeStatus, decode, decode_event, decode_events
+from spool_layout.storage import Disk
+
+TRIES = 5  # of a history that heads pack away while it is read
+T = TypeVar("T")
+
+
+class Tail(NamedTuple):
+    """What lies behind the valid records of the newest event file: bytes, and how many whole records among them."""
+
+    epoch: int = 0
+    valid: int = 0
+    bytes: int = 0
+    records: int = 0
+
+
+class Day(msgspec.Struct, frozen=True):
+    """A directory in done/. files: names of task files; told: how jobs ended, by its lines; torn: lines that are no
+    records, by file."""
+
+    files: frozenset[str] = frozenset()
+    told: dict[int, Job] = {}
+    torn: tuple[str, ...] = ()
+
+
+class Records(NamedTuple):
+    """A node's three files: what each says, or what is wrong with it as text; None: it is missing."""
+
+    owner: NodeOwner | str | None = None
+    assigned: Assigned | str | None = None
+    status: NodeStatus | str | None = None
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """One look. Paths are relative to the spool's directory."""
+
+    modes: dict[str, int | None]  # of each directory that a spool has; None: it is missing; -1: not a directory
+    spool_id: str
+    epochs: list[int] = []
+    damage: str = ""  # why the history cannot be read; then there is no stock
+    stock: Stock | None = None
+    tail: Tail = Tail()
+    ledger: Ledger | str | None = None
+    ledger_digest: str = ""
+    vouched: tuple[tuple[int, int], str] = ((0, 0), "")  # the generation that counts, and its digest if it is told
+    generations: list[tuple[int, int]] = []
+    claims: dict[str, list[str] | None] = {}  # name in claims/ -> what stands in it; None: it is no directory
+    running: frozenset[str] = frozenset()
+    days: dict[str, Day] = {}
+    nodes: dict[str, Records] = {}
+    logs: int = 0  # the highest ID in logs/
+
+
+def gather(spool: Spool, disk: Disk, spool_id: str) -> Facts:
+    """One look. spool_id: as spool.yaml says it. OSError where the file system does not answer."""
+    modes = {os.path.relpath(path, spool.root): _mode(disk, path) for path in spool.directories}
+    if any(modes[os.path.relpath(path, spool.root)] in (None, -1) for path in (spool.events, spool.generations)):
+        return Facts(modes, spool_id, damage="a directory of the history is missing")
+    stock, damage = _history(spool, disk)
+    epochs = history.epochs(spool, disk)
+    ledger, digest = _ledger(spool, disk)
+    found = (generation_of(name) for name in _names(disk, spool.generations))
+    return Facts(
+        modes,
+        spool_id,
+        epochs,
+        damage,
+        stock,
+        _tail(spool, disk, epochs),
+        ledger,
+        digest,
+        _vouched(spool, disk, epochs),
+        sorted(generation for generation in found if generation),
+        {name: _inside(disk, os.path.join(spool.claims, name)) for name in _names(disk, spool.claims)},
+        frozenset(_names(disk, spool.running)),
+        {day: _day(spool, disk, day) for day in _names(disk, spool.done) if is_day(day)},
+        {node: _records(spool, disk, node) for node in _names(disk, spool.nodes)},
+        max((int(n) for n in _names(disk, spool.logs) if is_digits(n) and len(n) < 19), default=0),
+    )
+
+
+def _mode(disk: Disk, path: str) -> int | None:
+    info = disk.stat(path)
+    if info is None:
+        return None
+    return stat.S_IMODE(info.st_mode) if stat.S_ISDIR(info.st_mode) else -1
+
+
+def _names(disk: Disk, folder: str) -> list[str]:
+    return _inside(disk, folder) or []
+
+
+def _inside(disk: Disk, path: str) -> list[str] | None:
+    try:
+        return sorted(entry.name for entry in disk.list(path))
+    except NotADirectoryError:
+        return None
+    except FileNotFoundError:
+        return []
+
+
+# ---- the history
+
+
+def _history(spool: Spool, disk: Disk) -> tuple[Stock | None, str]:
+    """The history as a head would take it, or why it cannot."""
+    damage = ""
+    for _ in range(TRIES):
+        try:
+            listed = history.epochs(spool, disk)
+            return history.take_stock(spool, disk, (listed or [0])[-1] + 1), ""
+        except Damaged as error:
+            damage = error.message
+    return None, damage
+
+
+def _tail(spool: Spool, disk: Disk, epochs: list[int]) -> Tail:
+    data = (disk.read(spool.events_of(epochs[-1])) if epochs else None) or b""
+    try:
+        _, valid = decode_events(data)
+        behind = data[valid:]
+        whole = [line for line in behind.splitlines(keepends=True) if decode_event(line) is not None]
+    except Damaged:
+        return Tail()  # told as damage of the history
+    return Tail(epochs[-1] if epochs else 0, valid, len(behind), len(whole))
+
+
+def _vouched(spool: Spool, disk: Disk, epochs: list[int]) -> tuple[tuple[int, int], str]:
+    for epoch in reversed(epochs):
+        try:
+            events, _ = decode_events(disk.read(spool.events_of(epoch)) or b"")
+            if events:
+                return history.vouched(events)
+        except (Damaged, AssertionError):
+            break
+    return (0, 0), ""
+
+
+def _ledger(spool: Spool, disk: Disk) -> tuple[Ledger | str | None, str]:
+    data = disk.read(spool.ledger)
+    return _decoded(data, Ledger, "ledger.json"), history.digest(data or b"")
+
+
+def _decoded(data: bytes | None, kind: type[T], where: str) -> T | str | None:
+    try:
+        return decode(data, kind, where) if data is not None else None
+    except Damaged as error:
+        return error.message
+
+
+# ---- what the history made
+
+
+def _day(spool: Spool, disk: Disk, day: str) -> Day:
+    files, told, torn = set(), {}, []
+    for name in _names(disk, spool.day(day)):
+        if epoch_of(name) is None:
+            files.add(name)
+            continue
+        for line in (disk.read(os.path.join(spool.day(day), name)) or b"").splitlines():
+            job = _decoded(line, Job, name)
+            if isinstance(job, Job):
+                told[job.id] = job
+            else:
+                torn.append(name)
+    return Day(frozenset(files), told, tuple(torn))
+
+
+def _records(spool: Spool, disk: Disk, node: str) -> Records:
+    status = _record(disk, spool.status(node), NodeStatus)  # first: what it has seen stood in the other before
+    return Records(_record(disk, spool.owner(node), NodeOwner), _record(disk, spool.assigned(node), Assigned), status)
+
+
+def _record(disk: Disk, path: str, kind: type[T]) -> T | str | None:
+    try:
+        return _decoded(disk.read(path), kind, os.path.basename(path))
+    except NotADirectoryError:
+        return None
+    except PermissionError as error:
+        return f"{os.path.basename(path)}: {error.strerror}"

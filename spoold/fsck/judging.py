@@ -1,0 +1,213 @@
+"""From facts to findings. Pure: what is told of a look follows from that look alone.
+
+A finding says where, what, and what helps. `mend` is what --repair does about it, one of the words of mending.py; ""
+where nobody but a person can tell what is right: what a damaged record said is not guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from spool_layout.paths import claim_epoch_of, id_of
+from spool_layout.records import Assigned, Ledger, NodeOwner, NodeStatus
+from spool_layout.replay import State
+from spoold.core.invariants import broken
+from spoold.fsck.facts import Day, Facts, Records
+from spoold.restored import node_knows_more
+
+PRIVATE = ("tmp", "pending", "requests", "claims")  # hold task files, with their secrets
+MAKE, CLOSE, LEDGER, ASIDE, DONE, TELL = "make", "close", "ledger", "set aside", "to done", "tell"
+NEXT_HEAD = "the next head does that by itself"
+RECOVER = "spoold recover DIR goes past it"
+
+
+class Finding(NamedTuple):
+    """place: relative to the spool. fault: False where a cut head left something for the next one. mend: see above."""
+
+    place: str
+    text: str
+    remedy: str
+    fault: bool = True
+    mend: str = ""
+
+
+def judge(facts: Facts) -> list[Finding]:
+    """Everything that is not as it must be; [] for a sound spool."""
+    return [*_directories(facts), *_history(facts), *_with_state(facts), *_nodes(facts)]
+
+
+def _unfinished(place: str, text: str) -> Finding:
+    return Finding(place, text, NEXT_HEAD, fault=False)
+
+
+# ---- directories
+
+
+def _directories(facts: Facts) -> Iterator[Finding]:
+    for name, mode in facts.modes.items():
+        wanted = wanted_mode(name)
+        if mode is None:
+            yield Finding(name, "the directory is missing", f"make it, with mode {wanted:04o}", mend=MAKE)
+        elif mode == -1:
+            yield Finding(name, "is no directory", "look at what stands there, and move it away")
+        elif mode & ~wanted & 0o077:
+            who = "others may look into it" if name in PRIVATE else "others may write to it"
+            yield Finding(name, f"has mode {mode:04o}: {who}", f"give it mode {wanted:04o}", mend=CLOSE)
+
+
+def wanted_mode(name: str) -> int:
+    """The mode of one of a spool's directories."""
+    return 0o700 if name in PRIVATE else 0o755
+
+
+# ---- events and ledger
+
+
+def _history(facts: Facts) -> Iterator[Finding]:
+    if facts.damage:
+        remedy = "nothing mends that: keep a copy of events/ and ledger/, and take the spool back from a backup"
+        yield Finding("events", facts.damage, remedy)
+    yield from _tail(facts)
+    if facts.stock is not None:
+        for sentence in broken(facts.stock.state):
+            yield Finding("events", sentence, "nothing mends that: the events say what must not be")
+        yield from _ledger(facts)
+        for generation in facts.generations:
+            if generation != facts.vouched[0]:
+                name = f"ledger/{generation[0]}.{generation[1]}.json"
+                yield _unfinished(name, "is superfluous: another generation counts")
+
+
+def _tail(facts: Facts) -> Iterator[Finding]:
+    tail, place = facts.tail, f"events/{facts.tail.epoch}.jsonl"
+    if tail.records:
+        yield Finding(
+            place,
+            f"is damaged at byte {tail.valid}, and {tail.records} whole records stand behind: they do not count",
+            "nothing mends that: a crash of the file server in the middle of a write leaves this, and then it never "
+            "happened; if there was none, keep a copy, and take the spool back from a backup",
+        )
+    elif tail.bytes:
+        yield _unfinished(place, f"ends in {tail.bytes} bytes of a write that was cut: they never happened")
+
+
+def _ledger(facts: Facts) -> Iterator[Finding]:
+    (name, digest), ledger = facts.vouched, facts.ledger
+    if ledger is None:
+        if name != (0, 0):
+            yield _unfinished("ledger.json", f"is missing; generation {name[0]}.{name[1]} counts")
+    elif not isinstance(ledger, Ledger):
+        yield _unfinished("ledger.json", f"is damaged ({ledger}); generation {name[0]}.{name[1]} counts")
+    elif ledger.spool != facts.spool_id:
+        yield Finding("ledger.json", f"is of another spool, {ledger.spool!r}", "write it anew", mend=LEDGER)
+    elif (ledger.epoch, ledger.seq) > name:
+        text = f"is generation {ledger.epoch}.{ledger.seq}, for which no event vouches"
+        yield Finding("ledger.json", text, "write it anew", mend=LEDGER)
+    elif (ledger.epoch, ledger.seq) < name:
+        yield _unfinished("ledger.json", f"is older than generation {name[0]}.{name[1]}, which counts")
+    elif digest and digest != facts.ledger_digest:
+        yield Finding("ledger.json", "is not what the event that vouches for it says", "write it anew", mend=LEDGER)
+
+
+# ---- what follows from the state
+
+
+def _with_state(facts: Facts) -> Iterator[Finding]:
+    yield from _claims(facts)
+    if facts.stock is not None:
+        yield from _running(facts, facts.stock.state)
+        for day, found in facts.days.items():
+            yield from _day(facts, facts.stock.state, day, found)
+        yield from _untold(facts, facts.stock.state)
+        yield from _ids(facts, facts.stock.state)
+
+
+def _claims(facts: Facts) -> Iterator[Finding]:
+    for name, inside in facts.claims.items():
+        if claim_epoch_of(name) is not None and inside is not None:
+            if inside:
+                yield _unfinished(f"claims/{name}", f"holds {len(inside)} files on their way to their places")
+        elif inside is None:
+            yield _stray(f"claims/{name}", "is in no head's claim directory")
+        else:
+            yield Finding(f"claims/{name}", "is no head's claim directory", "look at what it holds, and move it away")
+
+
+def _stray(place: str, text: str) -> Finding:
+    return Finding(place, text, "move it to rejected/, with the reason beside it", mend=ASIDE)
+
+
+def _running(facts: Facts, state: State) -> Iterator[Finding]:
+    for name in sorted(facts.running):
+        ident = id_of(name)
+        job = state.find(ident) if ident is not None else None
+        if ident is None or (job is not None and job.file != name) or (job is None and not _how(facts, ident)):
+            yield _stray(f"running/{name}", "is the file of no job that was started")
+        elif job is None:
+            yield Finding(f"running/{name}", f"job {ident} has ended", "move it to done/", mend=DONE)
+        elif not job.live:
+            yield _unfinished(f"running/{name}", f"job {ident} has ended")
+
+
+def _how(facts: Facts, ident: int) -> bool:
+    return any(ident in day.told for day in facts.days.values())
+
+
+def _day(facts: Facts, state: State, day: str, found: Day) -> Iterator[Finding]:
+    for name in sorted(found.files):
+        ident = id_of(name)
+        if ident is not None and ident < state.next_id and ident in state.jobs:
+            yield Finding(f"done/{day}/{name}", f"job {ident} has not ended", "a label that is wrong: remove it")
+    for name in found.torn:
+        yield Finding(f"done/{day}/{name}", "has a line that is no record", "none is needed: its job was told again")
+
+
+def _untold(facts: Facts, state: State) -> Iterator[Finding]:
+    """Jobs that ended, and whose day does not say how. A day that is not there was removed as too old."""
+    late = set(facts.stock.ended) if facts.stock else set()
+    for job in state.ended.values():
+        day = facts.days.get(job.day)
+        if day is not None and job.id not in day.told:
+            place, text = f"done/{job.day}", f"does not say how job {job.id} ended"
+            yield (
+                _unfinished(place, text)
+                if job.id in late
+                else Finding(place, text, "write it down, as the events say it", mend=TELL)
+            )
+
+
+def _ids(facts: Facts, state: State) -> Iterator[Finding]:
+    """What tells of jobs that the events do not know: the spool is older than they are."""
+    done = max((ident for day in facts.days.values() for name in day.files if (ident := id_of(name))), default=0)
+    told = max((ident for day in facts.days.values() for ident in day.told), default=0)
+    for place, ident in (("logs", facts.logs), ("done", max(done, told))):
+        if ident >= state.next_id:
+            text = f"tells of job {ident}, and by the events the next one is {state.next_id}: the spool went back"
+            yield Finding(place, text, RECOVER)
+
+
+# ---- nodes
+
+
+def _nodes(facts: Facts) -> Iterator[Finding]:
+    top = facts.epochs[-1] if facts.epochs else 0
+    state = facts.stock.state if facts.stock else None
+    for node, records in facts.nodes.items():
+        yield from _damaged(f"nodes/{node}", records)
+        assigned = records.assigned if isinstance(records.assigned, Assigned) else None
+        if isinstance(records.status, NodeStatus) and (
+            more := node_knows_more(records.status, assigned, top, state.next_id if state else None)
+        ):
+            yield Finding(f"nodes/{node}/status.json", more, RECOVER)
+
+
+def _damaged(place: str, records: Records) -> Iterator[Finding]:
+    if isinstance(records.assigned, str):
+        yield _unfinished(f"{place}/assigned.json", f"is damaged: {records.assigned}")
+    if isinstance(records.status, str):
+        remedy = "stop the node, remove the file and start it again: what was assigned to it then counts as lost"
+        yield Finding(f"{place}/status.json", f"is damaged: {records.status}", remedy)
+    if not isinstance(records.owner, NodeOwner) and records.owner is not None:
+        remedy = "remove it, if no other machine has a node of this name"
+        yield Finding(f"{place}/owner.json", f"is damaged: {records.owner}", remedy)

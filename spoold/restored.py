@@ -1,0 +1,136 @@
+"""Whether a spool went back in time: it was restored from a backup, or its file server forgot what it had promised.
+
+Nobody can tell that from the spool alone. Others remember more than it says:
+
+- a node: its runner has acted on an assigned.json of an epoch that the spool has not come to, or of the same epoch and
+  a later number than the one that stands there, or knows a job whose ID was never given;
+- this host: the last epoch that a head led from here, and how long its event file was (`led` in its local state).
+
+None of these is ever so in a spool that did not go back: an epoch is listed before anything is assigned in it, one head
+writes the numbers of an epoch, growing, and an ID is durable in the events before a node hears of it. A reader may see
+an old listing for a moment (NFS); so the question is asked twice, a second apart.
+
+Asked before an epoch is claimed, since each new epoch would come nearer to those that the nodes know and hide what
+happened. Cut anywhere: nothing was changed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import time
+from typing import TypeVar
+
+from spool_layout import history
+from spool_layout.errors import Damaged
+from spool_layout.leadership import Epoch
+from spool_layout.paths import Spool, parse_attempt_key
+from spool_layout.records import Assigned, NodeStatus, decode
+from spool_layout.storage import Disk
+
+log = logging.getLogger("spoold.head")
+
+T = TypeVar("T")
+PAUSE = 1.0  # seconds between the two looks
+LED = "led.json"
+
+
+class WentBack(Damaged):
+    """The spool is older than what others know of it."""
+
+    def __init__(self, spool: Spool, more: str) -> None:
+        super().__init__(
+            f"{spool.root} went back in time (restored from a backup?): {more}",
+            f"start every node once, so that it says what it ran; then: spoold recover {shlex.quote(spool.root)}",
+        )
+
+
+def node_knows_more(status: NodeStatus, assigned: Assigned | None, top: int, next_id: int | None) -> str:
+    """What a node knows that the spool does not, as a sentence; "" for nothing. top: the newest epoch; next_id: the ID
+    that the next job gets, None where that is not known. Pure."""
+    if status.seen[0] > top:
+        return f"node {status.node} has seen epoch {status.seen[0]}, and the newest here is {top}"
+    if assigned is not None and assigned.version[0] == status.seen[0] and assigned.version < status.seen:
+        told, seen = (".".join(map(str, version)) for version in (assigned.version, status.seen))
+        return f"node {status.node} has seen assignment {seen}, and the one that stands here is {told}"
+    known = max((parse_attempt_key(key)[0] for key in status.attempts), default=0)
+    if next_id is not None and known >= next_id:
+        return f"node {status.node} knows job {known}, and the next one here is {next_id}"
+    return ""
+
+
+def refuse(spool: Spool, disk: Disk, kept: str) -> None:
+    """WentBack where somebody knows more than the spool. kept: directory of this host's local state for the spool."""
+    if _more(spool, disk, kept):
+        time.sleep(PAUSE)
+        if more := _more(spool, disk, kept):
+            raise WentBack(spool, more)
+
+
+def _more(spool: Spool, disk: Disk, kept: str) -> str:
+    listed = history.epochs(spool, disk)
+    top = listed[-1] if listed else 0
+    next_id = history.take_stock(spool, disk, top + 1).state.next_id
+    for node in sorted(entry.name for entry in disk.list(spool.nodes)):
+        status, assigned = read(disk, spool.status(node), NodeStatus), read(disk, spool.assigned(node), Assigned)
+        if status is not None and (more := node_knows_more(status, assigned, top, next_id)):
+            return more
+    return _host_knows_more(spool, disk, kept, listed)
+
+
+def read(disk: Disk, path: str, kind: type[T]) -> T | None:
+    """One of a node's records; None where it is missing or cannot be read, which says nothing."""
+    try:
+        data = disk.read(path)
+        return decode(data, kind, path) if data is not None else None
+    except (OSError, Damaged):
+        return None
+
+
+# ---- what a runner knows
+
+
+def runner_knows_more(spool: Spool, disk: Disk, seen: tuple[int, int], found: tuple[int, int] | None) -> str:
+    """What a runner that has seen a version knows that the spool does not; "" for nothing. found: the version of the
+    assigned.json that stands there. A lower one of an earlier epoch is a deposed head's, if the spool has come to
+    the epoch that was seen."""
+    if found is not None and found[0] == seen[0] and found < seen:
+        return (
+            f"this node has seen assignment {seen[0]}.{seen[1]}, and the one that stands here is {found[0]}.{found[1]}"
+        )
+    listed = history.epochs(spool, disk)
+    if seen[0] > (listed[-1] if listed else 0):
+        return f"this node has seen epoch {seen[0]}, and the newest here is {listed[-1] if listed else 'none'}"
+    return ""
+
+
+# ---- what this host knows
+
+
+def note_led(kept: str, epoch: Epoch) -> None:
+    """Remember on this host how far an epoch came that a head led from here."""
+    path = os.path.join(kept, LED)
+    try:
+        with open(f"{path}.{os.getpid()}", "w", encoding="utf-8") as file:
+            json.dump({"epoch": epoch.number, "offset": epoch.offset}, file)
+        os.replace(f"{path}.{os.getpid()}", path)
+    except OSError as error:
+        log.warning("this host cannot remember epoch %d: %s", epoch.number, error)
+
+
+def _host_knows_more(spool: Spool, disk: Disk, kept: str, listed: list[int]) -> str:
+    try:
+        with open(os.path.join(kept, LED), encoding="utf-8") as file:
+            led = json.load(file)
+        epoch, offset = int(led["epoch"]), int(led["offset"])
+    except (OSError, ValueError, TypeError, LookupError):
+        return ""
+    if epoch > (listed[-1] if listed else 0):
+        return f"a head on this host led epoch {epoch}, and the newest here is {listed[-1] if listed else 'none'}"
+    if epoch in listed:
+        info = disk.stat(spool.events_of(epoch))
+        if info is not None and info.st_size < offset:
+            return f"a head on this host wrote {offset} bytes of epoch {epoch}, and {info.st_size} are here"
+    return ""

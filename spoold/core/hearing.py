@@ -35,14 +35,28 @@ class Hearing:
     def __init__(self, timeout: float, margin: float) -> None:
         self.timeout, self.margin = timeout, margin
         self.heard: dict[str, Heard] = {}
+        self._expected: float | None = None  # by when the observer will look again
 
     def limit(self, status: NodeStatus) -> float:
         """T for this node, seconds: never less than what its runner goes by, whose settings may be others'."""
         return max(self.timeout, status.timeout, 3 * status.interval)
 
+    def expect(self, by: float) -> None:
+        """The observer will look by then, on its clock. If it comes later, a file server held it up (`_excuse`)."""
+        self._expected = by
+
+    def _excuse(self, now: float) -> None:
+        """Time in which the observer was kept from looking counts for nobody: the nodes may have been kept from
+        beating just as well. Waiting longer is always safe: their own limit runs from their last renewal."""
+        if self._expected is not None and now - self._expected > self.margin:
+            late = now - self._expected
+            self.heard = {node: heard._replace(since=heard.since + late) for node, heard in self.heard.items()}
+            self._expected = now
+
     def judge(self, status: NodeStatus, age: float, now: float, recorded: str) -> str:
         """ "up", "lost contact" or "down". age: of status.json by the server's clock; recorded: what the ledger
         says."""
+        self._excuse(now)
         last = self.heard.get(status.node)
         if last is None or (last.beat, last.incarnation) != (status.beat, status.incarnation):
             limit = self.limit(status)
@@ -52,6 +66,7 @@ class Hearing:
 
     def miss(self, node: str, now: float, recorded: str) -> str:
         """The same for a node whose status.json is missing or cannot be read now: unknown is not dead, for T."""
+        self._excuse(now)
         last = self.heard.setdefault(node, Heard(-1, 0, now, False, self.timeout))
         return self._verdict(last, now, recorded)
 

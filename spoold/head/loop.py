@@ -153,6 +153,7 @@ class Head:
                 idle = now - quiet_since >= IDLE_BEFORE_LEDGER
                 self.keep(term, idle)
                 next_look = time.monotonic() + self.pause(term, idle, happened)
+            self.hearing.expect(max(next_look, time.monotonic()))
             woken = self.waker.wait(max(0.0, min(next_look - time.monotonic(), self.presence.due())))
         if term.keeper.is_due(True):
             self.write_ledger(term)

@@ -49,3 +49,24 @@ def test_a_node_that_beats_is_never_missed_because_it_is_read_seldom(
         beat = int(now / interval)
         verdicts.add(hearing.judge(status(beat, interval), 0.0, now, "up"))
     assert verdicts == {"up"}
+
+
+def test_time_in_which_the_observer_could_not_look_counts_for_nobody() -> None:
+    """A server that was away held up the nodes' beats as it held up the look."""
+    hearing = Hearing(30, 5)
+    hearing.judge(status(1), 0.0, 0.0, "")
+    hearing.expect(2.0)
+    assert hearing.judge(status(1), 0.0, 62.0, "up") == "up"
+    hearing.expect(64.0)
+    assert hearing.judge(status(1), 0.0, 64.0, "up") == "up"
+    hearing.expect(90.0)
+    assert hearing.judge(status(1), 0.0, 90.0, "up") == "down", "2 s before it was away, and 28 s since it is back"
+
+
+def test_looks_that_are_a_little_late_excuse_nobody() -> None:
+    hearing = Hearing(30, 5)
+    hearing.judge(status(1), 0.0, 0.0, "")
+    for second in range(0, 30, 4):
+        hearing.expect(float(second))
+        verdict = hearing.judge(status(1), 0.0, second + 4.0, "up")
+    assert verdict == "down"

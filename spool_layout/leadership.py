@@ -124,6 +124,8 @@ def _read_locks_without_delegations() -> None:
                 return None
             raise
 
+    # Replaced in filelock's class, since its lock makes this object itself and takes none from outside; the mark keeps
+    # a second lock of this process from wrapping the wrapper.
     read.without_delegations = True  # type: ignore[attr-defined]
     _storage.OsFiles.read = read  # type: ignore[method-assign]
 

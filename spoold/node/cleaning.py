@@ -74,7 +74,8 @@ def stop_containers(attempt: Attempt, spool_id: str, grace: float) -> str:
             containers.stop_all(attempt.key, spool_id, grace, tries=1)
         elif not containers.stop_all(attempt.key, spool_id, grace, attempt.path):
             return "containers of it may still run: their engine did not answer"
-    except Exception:  # a fault of ours must not hold the slot for ever
+    except Exception:  # whatever it is, in a thread that nobody waits for: told below, and in the job's outcome; if it
+        # ended the thread instead, the attempt would never be over and would hold its GPUs for ever
         log.exception("containers of %s may still run", attempt.key)
         return "containers of it may still run"
     return ""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -105,8 +106,8 @@ def test_where_all_is_well_each_finding_is_fine(mount: Mount) -> None:
         ({"room": Room(100 * GIB, 200 * GIB, 0, 0)}, {}),
     ],
 )
-def test_what_one_host_measured_is_judged(changed: dict[str, object], told: dict[str, str]) -> None:
-    found = judging.alone(NFS, WELL._replace(**changed))  # type: ignore[arg-type]
+def test_what_one_host_measured_is_judged(changed: dict[str, Any], told: dict[str, str]) -> None:
+    found = judging.alone(NFS, WELL._replace(**changed))
     assert verdicts(found) == told
     assert all(finding.change for finding in found if finding.verdict != "fine")
 
@@ -130,8 +131,8 @@ def test_what_one_host_measured_is_judged(changed: dict[str, object], told: dict
         ({"offset": Offset(5.0, 0.1)}, {"clock": "slow"}),
     ],
 )
-def test_what_two_hosts_measured_is_judged(changed: dict[str, object], told: dict[str, str]) -> None:
-    found = judging.together(NFS, WELL_TOGETHER._replace(**changed))  # type: ignore[arg-type]
+def test_what_two_hosts_measured_is_judged(changed: dict[str, Any], told: dict[str, str]) -> None:
+    found = judging.together(NFS, WELL_TOGETHER._replace(**changed))
     assert verdicts(found) == told
     assert all(finding.change for finding in found if finding.verdict != "fine")
 
@@ -214,6 +215,8 @@ def test_a_reader_tells_torn_missing_and_older_content(tmp_path: Path) -> None:
 
 
 def test_a_file_system_without_hard_links_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call is replaced: a file system without hard links (vfat, some FUSE) cannot be had on every machine."""
+
     def link(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 

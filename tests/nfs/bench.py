@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.nfs.machine import Machine
 from tests.nfs.switch import CONTROL
@@ -147,9 +148,9 @@ class Bench:
 
     @classmethod
     @contextlib.contextmanager
-    def up(cls, *arguments: object, **options: object) -> Iterator[Bench]:
+    def up(cls, *arguments: Any, **options: Any) -> Iterator[Bench]:
         """A bench whose machines are all ready, ended with the `with`."""
-        bench = cls(*arguments, **options)  # type: ignore[arg-type]
+        bench = cls(*arguments, **options)
         try:
             eventually((bench.folder / CONTROL).exists, 20)
             bench.boot(*bench.machines)

@@ -5,6 +5,7 @@ NAME.command asks for a command, NAME.signal holds a signal for its process grou
 and, last, NAME.status. Nothing here goes over the machine's network, so a machine that is cut off still obeys.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -53,7 +54,8 @@ def send(name: str) -> None:
     (FOLDER / f"{name}.signal").unlink()
     for pid, command in running.items():
         if command == name:
-            os.killpg(pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended; if we died of that, so did the machine
+                os.killpg(pid, number)
 
 
 def reap() -> None:

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.nfs.machine import Machine
+from tests.nfs.monitor import ask
 from tests.nfs.switch import CONTROL
 
 HERE = Path(__file__).resolve().parent
@@ -71,6 +72,7 @@ class Command:
         part = self.base.with_suffix(".asked")
         part.write_text(text)
         part.rename(self.base.with_suffix(f".{kind}"))
+        self.bench.machines[self.machine].ring()
 
     def _said(self, kind: str) -> str:
         try:
@@ -99,9 +101,15 @@ class Command:
 
     def wait(self, seconds: float = 60) -> int:
         """Wait for its end. AssertionError with what it said when that takes too long."""
-        eventually(lambda: self.poll() is not None, seconds, lambda: f"{self.words}\n{self.out}\n{self.err}")
+        eventually(lambda: self.poll() is not None, seconds, self.story)
         assert self.code is not None
         return self.code
+
+    def story(self) -> str:
+        """What it said, and what the machine does meanwhile."""
+        left = [path.name for path in self.base.parent.glob(f"{self.base.name}.*")]
+        said = f"{self.words} on {self.machine}: {left}\n{self.out}\n{self.err}"
+        return f"{said}\n{self.bench.blocked(self.machine)}"
 
     def signal(self, number: int) -> None:
         """Signal its process group."""
@@ -203,7 +211,7 @@ class Bench:
     def _kernel(self, name: str, folder: Path) -> list[str]:
         number = list(self.machines).index(name) + 1
         wire = f"vec0:transport=bess,dst=switch.sock,src={name}.sock,depth=128,gro=0,mac=52:54:00:77:00:{number:02x}"
-        quiet = ["con=null", "con0=null,fd:1", "ssl=null"]
+        quiet = ["con=null", "con0=null,fd:1", *(f"ssl{line}=null" for line in range(1, 16))]
         disk = ["ubd0=disk.img"] if name == SERVER else []
         root = ["root=none", "rootfstype=hostfs", "rootflags=/", "ro"]
         init = [f"init={HERE}/machine_init.sh", f"bench={folder}"]
@@ -219,10 +227,16 @@ class Bench:
         """The IP address of a machine."""
         return f"{SUBNET}{list(self.machines).index(name) + 1}"
 
-    def log(self, name: str) -> str:
+    def log(self, name: str, lines: int = 30) -> str:
         """The end of what a machine's kernel said."""
         path = self.folder / f"{name}.log"
-        return "\n".join(path.read_text(errors="replace").splitlines()[-30:]) if path.exists() else ""
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+
+    def blocked(self, name: str) -> str:
+        """What waits in a machine's kernel, and the end of what the kernel said."""
+        console = self.folder / "uml" / name / "mconsole"
+        said = [ask(console, command) for command in ("sysrq w", "stack 1", "proc meminfo")]
+        return "\n".join([*said, self.log(name, 100)])
 
     def kill(self, name: str) -> None:
         """Power a machine off at once."""

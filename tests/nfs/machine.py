@@ -18,12 +18,15 @@ class Machine:
         self.folder, self.name = folder, name
         self.note = folder / f"{name}.pid"
         self.process: subprocess.Popen[bytes] | None = None
+        self._bell = -1
 
     def start(self, words: list[str], environment: dict[str, str]) -> None:
-        """Start its kernel in a session of its own; what it prints goes to NAME.log."""
+        """Start its kernel in a session of its own; what it prints goes to NAME.log. Its serial line is a bell."""
+        heard, bell = os.pipe2(os.O_CLOEXEC)
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
-                words,
+                [*words, f"ssl0=fd:{heard}"],
+                pass_fds=[heard],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -31,7 +34,20 @@ class Machine:
                 start_new_session=True,
                 env=environment,
             )
+        os.close(heard)
+        os.set_blocking(bell, False)
+        self._bell = bell
         self.note.write_text(f"{self.process.pid} {start_time(self.process.pid)}")
+
+    def ring(self) -> None:
+        """Tell its first process to look at its folder."""
+        with contextlib.suppress(OSError):  # it has not looked for long, or it is off
+            os.write(self._bell, b".")
+
+    def _hang_up(self) -> None:
+        if self._bell >= 0:
+            os.close(self._bell)
+        self._bell = -1
 
     @property
     def pid(self) -> int | None:
@@ -63,6 +79,7 @@ class Machine:
         """Take in the kernel's process, if this process has started it, after it was killed."""
         if self.process is not None:
             self.process.wait(20)
+        self._hang_up()
 
 
 def stat_fields(pid: int | str) -> list[str]:

@@ -2,21 +2,25 @@
 """The last stage of a machine's first process: runs what this host leaves in the machine's folder.
 
 NAME.command asks for a command, NAME.signal holds a signal for its process group; the answers are NAME.out, NAME.err
-and, last, NAME.status. Nothing here goes over the machine's network, so a machine that is cut off still obeys.
+and, last, NAME.status. A byte on the machine's serial line says that there is something to do. Nothing here goes over
+the machine's network, so a machine that is cut off still obeys.
 """
 
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
-import time
+import tty
 from pathlib import Path
 
 FOLDER = Path(sys.argv[1])
-LOOK = 0.015  # seconds between looks
+LOOK = 2.0  # seconds between looks when no bell rings
 running: dict[int, str] = {}  # pid -> name
+# Kept as long as they run: of one that was let go, the next Popen takes the exit status, and we would wait for ever.
+processes: dict[int, subprocess.Popen[bytes]] = {}
 
 
 def start(name: str) -> None:
@@ -35,7 +39,7 @@ def start(name: str) -> None:
             stderr=err,
             start_new_session=True,
         )
-        running[process.pid] = name
+        running[process.pid], processes[process.pid] = name, process
     except OSError as error:
         os.write(err, f"{error}\n".encode())
         finish(name, 127)
@@ -69,10 +73,16 @@ def reap() -> None:
             return
         if pid in running:
             code = os.waitstatus_to_exitcode(status)
+            processes.pop(pid).returncode = code
             finish(running.pop(pid), code if code >= 0 else 128 - code)
 
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGCHLD, lambda *_: None)
+bell = os.open(sys.argv[2], os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+tty.setraw(bell)
+woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
 (FOLDER / "ready").touch()
 while True:
     for entry in sorted(os.listdir(FOLDER)):
@@ -81,4 +91,5 @@ while True:
         elif entry.endswith(".signal"):
             send(entry.removesuffix(".signal"))
     reap()
-    time.sleep(LOOK)
+    for descriptor in select.select([bell, woken], [], [], LOOK)[0]:
+        os.read(descriptor, 4096)

@@ -21,8 +21,8 @@ from tests.nfs.site import QUICK, Site, running
 SETTINGS = {**QUICK, "node_timeout": "40s", "fence_margin": "5s"}
 VARIANTS = [
     pytest.param("4.2", "", 1000, 14, marks=[pytest.mark.longest, pytest.mark.xdist_group("chaos-1000")]),
-    pytest.param("3", "", 100, 4, marks=pytest.mark.xdist_group("chaos-3")),
-    pytest.param("4.2", "actimeo=0", 100, 4, marks=pytest.mark.xdist_group("chaos-actimeo")),
+    pytest.param("3", "", 100, 6, marks=pytest.mark.xdist_group("chaos-3")),
+    pytest.param("4.2", "actimeo=0", 100, 5, marks=pytest.mark.xdist_group("chaos-actimeo")),
     pytest.param("3", "noac", 100, 4, marks=pytest.mark.xdist_group("chaos-noac")),
     pytest.param("3", "nolock", 100, 4, marks=pytest.mark.xdist_group("chaos-nolock")),
 ]
@@ -30,6 +30,7 @@ LONGEST = 7.0  # seconds that somebody is stopped or cut off; beyond the lock's 
 BETWEEN = 6.0  # seconds between two harms, at most
 GPUS = "H100:8"
 HEADS, NODES = ("a", "b"), ("c", "d")
+USERS = ("c", "d")  # whoever sits at a machine that is killed has no more to submit
 
 
 @pytest.mark.timeout(600)
@@ -43,7 +44,7 @@ def test_every_job_runs_once_whatever_is_killed_frozen_or_cut_off(
     bench_of = Bench.up(clients=(*HEADS, *NODES), version=version, options=options)
     with bench_of as bench, running(bench, "chaos", **SETTINGS) as site:
         site.head("a").head("b").node("c", GPUS, 64).node("d", GPUS, 64).is_ready(*NODES)
-        writers = [site.write(m, "whole", f"{m}-", jobs // 4, seed + n, jobs / 15) for n, m in enumerate("abcd")]
+        writers = [site.write(m, "whole", f"{m}{n}-", jobs // 4, seed + n, jobs / 15) for n, m in enumerate(2 * USERS)]
         began = time.monotonic()
         for number in range(harms):
             time.sleep(chance.random() * BETWEEN)
@@ -66,6 +67,15 @@ def kill_leader(site: Site, chance: random.Random) -> None:
     machine = site.leader()[0]
     site.kill(f"head-{machine}")
     time.sleep(chance.choice([0.0, 1.0]))
+    site.head(machine)
+
+
+def kill_machine(site: Site, chance: random.Random) -> None:
+    """The leader's machine loses its power, and boots a moment later."""
+    machine = site.leader()[0]
+    with site.bench.off(machine):
+        del site.daemons[f"head-{machine}"]
+        time.sleep(chance.random() * LONGEST)
     site.head(machine)
 
 
@@ -97,4 +107,11 @@ def cut_machine(site: Site, chance: random.Random) -> None:
         time.sleep(chance.random() * LONGEST)
 
 
-HARMS: list[Callable[[Site, random.Random], None]] = [kill_leader, cut_machine, kill_runner, freeze_machine, stop_one]
+HARMS: list[Callable[[Site, random.Random], None]] = [
+    kill_leader,
+    cut_machine,
+    kill_runner,
+    freeze_machine,
+    kill_machine,
+    stop_one,
+]

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.nfs.bench import Bench
-from tests.nfs.idle import count, limits, prepare
+from tests.nfs.idle import KERNELS_LEASE, count, limits, prepare
 from tests.nfs.mountstats import parse, table
 from tests.nfs.site import running
 
@@ -35,7 +35,7 @@ def test_calls_are_read_from_mountstats() -> None:
 @pytest.mark.timeout(240)
 def test_idle_heads_and_runners_cost_the_server_no_more_calls_than_promised() -> None:
     machines = ["leading", "standby", *NODES]
-    with Bench.up(clients=machines) as bench, running(bench, "idle") as site:
+    with Bench.up(clients=machines, lease=KERNELS_LEASE) as bench, running(bench, "idle") as site:
         prepare(site, NODES)
         time.sleep(SETTLE)
         counted = count(bench, machines, IDLE)

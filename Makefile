@@ -15,10 +15,10 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-nfs lint model demo install uninstall wheel man clean
+.PHONY: help venv test test-nfs test-faults simulate soak lint model mutants demo install uninstall wheel man clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: .venv/.dev  ## make or renew .venv, with the tools for development
 
@@ -31,6 +31,16 @@ test-nfs: .venv/.dev  ## run the tests on a real NFS (Debian; as root it install
 	$(BIN)/python -m pytest -m nfs -n $(NFS_WORKERS) --dist loadgroup tests/nfs $(ARGS)
 
 NFS_WORKERS ?= 4
+
+test-faults: .venv/.dev  ## let every call to the file system fail in every way (2 minutes)
+	$(PYTEST) -m faults tests/faults tests/users $(ARGS)
+
+simulate: .venv/.dev  ## live through 2,000 days of simulated clusters with faults (5 minutes of two cores)
+	$(PYTEST) -m simulation tests/simulation $(ARGS)
+
+SECONDS ?= 600
+soak: .venv/.dev  ## the same with random seeds, for SECONDS=... (SEED=N: from this one on)
+	$(BIN)/python -m tests.simulation.soak $(SECONDS) $(SEED)
 
 lint: .venv/.dev  ## ruff, mypy, import-linter; mandoc and shellcheck where they are installed
 	$(BIN)/ruff check .
@@ -46,6 +56,9 @@ SHELL_FILES = $(shell grep -rlIE -m1 '^\#!(/usr)?/bin/(env )?(ba|da)?sh( |$$)' .
 
 model: .venv/.dev  ## search the protocol's model to the last state (about 5 minutes, 2 GB)
 	$(PYTEST) -m "" tests/model $(ARGS)
+
+mutants: .venv/.dev  ## take away one safeguard after the other; a test must go red (ARGS="NAME ..."; half an hour)
+	$(BIN)/python -m tests.mutants.run $(ARGS)
 
 demo: .venv/.run  ## play the example jobs live on four simulated GPUs
 	@$(BIN)/python -m skyspool demo $(ARGS)

@@ -120,6 +120,7 @@ make_token() {
 }
 
 write() {
+    [ ! -g "$spool/tmp" ] || umask 027 # several users: the file gets the head's group, which has to read it
     set -C # what stands there already is somebody else's
     true >"$private" || fail 1 "nothing was submitted: $private could not be made" "ls -ld $spool/tmp"
     set +C
@@ -148,6 +149,15 @@ sync_path() {
     fi
 }
 
+# Make the names in pending/ outlive a power loss; where nobody may list it, all that its file system holds.
+sync_names() {
+    if [ -r "$spool/pending" ]; then
+        sync_path "$spool/pending"
+    else
+        sync -f "$spool/spool.yaml" 2>/dev/null || sync
+    fi
+}
+
 publish() {
     sync_path "$private" || give_up "$private could not be made durable"
     trap '' HUP INT TERM # from here on it may be submitted
@@ -155,7 +165,7 @@ publish() {
     mv -f -- "$private" "$spool/pending/$file" || [ ! -e "$private" ] || give_up "$private could not be moved to pending/"
     trap - HUP INT TERM
     printf '%s\n' "$label@$token"
-    sync_path "$spool/pending" || fail 3 "submitted, but $spool/pending could not be made durable"
+    sync_names || fail 3 "submitted, but $spool/pending could not be made durable"
 }
 
 case ${1-} in

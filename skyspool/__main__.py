@@ -119,9 +119,11 @@ def cli(ctx: click.Context) -> None:
 
 def tell(error: SpoolError) -> None:
     """An error as people read it, on stderr."""
-    click.echo(f"error: {error.message}", err=True)
+    from skyspool.say import hint, note
+
+    note(f"error: {error.message}")
     if error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
+        hint(error.hint)
 
 
 def misread(error: click.UsageError) -> UsageError:
@@ -152,8 +154,10 @@ def main(args: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
         return BROKEN_PIPE
     except OSError as error:
+        from skyspool.say import note
+
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"error: {where}{error.strerror or error}", err=True)
+        note(f"error: {where}{error.strerror or error}")
         return 1
 
 

@@ -54,13 +54,23 @@ def became(watch: Watch, dropped: Dropped) -> Job | None:
 def is_gone(cluster: Cluster, disk: Disk, watch: Watch, dropped: Dropped) -> bool:
     """Whether the file became nothing: somebody removed it from pending/."""
     for _ in range(2):
-        if _holds(disk, cluster.spool.pending, dropped.file) or _is_claimed(cluster, disk, dropped.file):
+        if _stands(disk, cluster.spool.pending, dropped.file) or _is_claimed(cluster, disk, dropped.file):
             return False
         watch.refresh()
         if became(watch, dropped) is not None:
             return False
         time.sleep(BETWEEN)
     return True
+
+
+def _stands(disk: Disk, folder: str, file: str) -> bool:
+    """Whether the file is in a drop box, which perhaps may not be listed."""
+    try:
+        return any(entry.name == file for entry in disk.list(folder))
+    except PermissionError:
+        return disk.stat(os.path.join(folder, file)) is not None
+    except OSError:
+        return True
 
 
 def _is_claimed(cluster: Cluster, disk: Disk, file: str) -> bool:

@@ -13,6 +13,7 @@ import time
 from typing import NamedTuple
 
 from skyspool.clusters import Cluster
+from skyspool.say import note
 from spool_layout.errors import Damaged
 from spool_layout.mounts import is_network
 from spool_layout.paths import Spool, is_passing
@@ -29,6 +30,14 @@ class Head(NamedTuple):
     status: HeadStatus
     seen: float
     alive: bool
+
+
+class Found(list[Head]):
+    """Heads that left a file. unclear: why some of these files cannot be read: unknown is not dead (promise P10)."""
+
+    def __init__(self, heads: list[Head], unclear: str = "") -> None:
+        super().__init__(heads)
+        self.unclear = unclear
 
 
 def server_now(spool: Spool, disk: Disk) -> float:
@@ -49,37 +58,40 @@ def server_now(spool: Spool, disk: Disk) -> float:
 def heads(cluster: Cluster, disk: Disk, now: float | None = None) -> list[Head]:
     """All heads that left a file, the ones that live first, then the ones seen last. now: server_now if known."""
     spool = cluster.spool
-    try:
-        names = [entry.name for entry in disk.list(spool.heads)]
-    except OSError:
-        return []
-    found = [
-        (status, seen)
-        for name in names
-        if not is_passing(name) and (read := _read(spool, disk, name))
-        for status, seen in [read]
-    ]
-    if not found:
-        return []
-    now = server_now(spool, disk) if now is None else now
-    judged = [Head(s, seen, now - seen < max(INTERVALS * s.interval, cluster.threshold)) for s, seen in found]
-    return sorted(judged, key=lambda head: (not head.alive, -head.seen))
+    read, unclear = _read_all(spool, disk)
+    if unclear:
+        note(f"note: whether a head is alive cannot be told: {unclear}")
+    now = server_now(spool, disk) if read and now is None else now or 0.0
+    judged = [Head(s, seen, now - seen < max(INTERVALS * s.interval, cluster.threshold)) for s, seen in read]
+    return Found(sorted(judged, key=lambda head: (not head.alive, -head.seen)), unclear)
 
 
-def _read(spool: Spool, disk: Disk, name: str) -> tuple[HeadStatus, float] | None:
-    if not name.endswith(".json"):
-        return None
-    path = spool.head(name[: -len(".json")])
+def _read_all(spool: Spool, disk: Disk) -> tuple[list[tuple[HeadStatus, float]], str]:
+    """What heads say and when they said it; and why some of it cannot be read."""
+    found, unclear = [], ""
     try:
-        seen = disk.inspect(path, RECORD_BYTES)
-        return decode(seen.data, HeadStatus, path), seen.changed
-    except (OSError, Damaged):
-        return None
+        names = [e.name for e in disk.list(spool.heads) if e.name.endswith(".json") and not is_passing(e.name)]
+    except FileNotFoundError:
+        return [], ""
+    except OSError as error:
+        return [], f"{spool.heads}: {error.strerror}"
+    for name in names:
+        path = spool.head(name[: -len(".json")])
+        try:
+            seen = disk.inspect(path, RECORD_BYTES)
+            found.append((decode(seen.data, HeadStatus, path), seen.changed))
+        except FileNotFoundError:
+            continue  # it has ended since
+        except OSError as error:
+            unclear = f"{path}: {error.strerror}"
+        except Damaged as error:
+            unclear = error.message
+    return found, unclear
 
 
 def is_served(found: list[Head]) -> bool:
-    """Whether a head is alive: leading, ready to take over, or run by cron."""
-    return any(head.alive for head in found)
+    """Whether a head is alive: leading, ready to take over, or run by cron; also where that cannot be told."""
+    return any(head.alive for head in found) or (isinstance(found, Found) and bool(found.unclear))
 
 
 def gone_since(found: list[Head], last_news: float) -> float | None:

@@ -18,7 +18,8 @@ from skyspool.clusters import Cluster
 from skyspool.heads import heads, is_served
 from skyspool.present import Watch
 from skyspool.say import note
-from spool_layout.errors import SpoolError
+from skyspool.tables import one_line
+from spool_layout.errors import BadSettings, SpoolError
 from spool_layout.paths import Spool, id_of, is_digits, is_handle, is_passing, is_task_file, label, without_ending
 from spool_layout.records import Job, Rejection
 from spool_layout.replay import State
@@ -44,6 +45,7 @@ class Waiting(NamedTuple):
     inode: int
     uid: int
     changed: float
+    held: str = ""  # why it has to wait although a head is alive: see `held_back`
 
     @property
     def handle(self) -> str:
@@ -57,13 +59,8 @@ class Waiting(NamedTuple):
 
     def waits_for(self, served: bool) -> str:
         """Why it has no ID yet, in one sentence. served: whether a head is alive."""
-        told = "the head has not accepted it yet" if served else "no head is alive to accept it"
+        told = self.held or "the head has not accepted it yet" if served else "no head is alive to accept it"
         return f"{one_line(self.handle)} waits in pending/: {told}"
-
-
-def one_line(text: str) -> str:
-    """Somebody's text as one line: no control characters, lines joined."""
-    return "".join(c if c.isprintable() else "?" for c in "; ".join(text.splitlines()))
 
 
 def me() -> int:
@@ -79,13 +76,13 @@ def meant(cluster: Cluster, disk: Disk, watch: Watch, word: str) -> Job | Waitin
     """
     end = time.monotonic() + CLAIMED
     while True:
-        listed = [] if is_digits(word) else pending_files(cluster.spool, disk)
+        listed = [] if is_digits(word) else pending_files(cluster.spool, disk, word)
         state = watch.refresh()  # after the listing: see unaccepted()
         files = waiting(cluster.spool, disk, unaccepted(cluster.spool, listed, state))
         found = newest_file(files, word) or in_state(state, word) or in_past(cluster.spool, disk, word)
         if found is not None:
             _tell_later_rejection(cluster, state, found, word)
-            return found
+            return held_back(cluster, disk, state, [found])[0] if isinstance(found, Waiting) else found
         if not is_handle(word) or time.monotonic() > end:
             raise missing(cluster, state, word)
         time.sleep(POLL)
@@ -206,10 +203,10 @@ def _rejection_words(cluster: Cluster, refused: Rejection) -> tuple[str, str]:
     import shlex
 
     place, name = (cluster.spool.rejected, refused.file) if refused.file else (cluster.spool.pending, refused.drop)
-    reason = "\n".join(map(one_line, refused.reason.splitlines()))
+    reason = "\n  ".join(map(one_line, refused.reason.splitlines()))  # further lines never look like ours
     return (
         f"{one_line(refused.drop)} was rejected {ago(refused.at, time.time())}: {reason}",
-        f"skyspool lint --dropped {shlex.quote(os.path.join(place, name))}      # it stands there",
+        f"skyspool lint --dropped {one_line(shlex.quote(os.path.join(place, name)))}      # it stands there",
     )
 
 
@@ -254,9 +251,44 @@ def waiting(spool: Spool, disk: Disk, entries: list[Entry]) -> list[Waiting]:
     return sorted(found, key=lambda w: (w.changed, w.file))
 
 
-def pending_files(spool: Spool, disk: Disk) -> list[Entry]:
-    """What stands in pending/; nothing where it may not be listed."""
+def held_back(cluster: Cluster, disk: Disk, state: State, files: list[Waiting]) -> list[Waiting]:
+    """The files, with why each of them has to wait for a limit of its owner, if it has to."""
+    told = {uid: _limit(cluster, disk, state, uid) for uid in {file.uid for file in files}}
+    return [file._replace(held=told[file.uid]) for file in files]
+
+
+def my_limit(cluster: Cluster, disk: Disk, state: State) -> str:
+    """Why no file of who asks would be accepted now; "" where it would: said where pending/ may not be listed."""
+    return _limit(cluster, disk, state, me())
+
+
+def _limit(cluster: Cluster, disk: Disk, state: State, uid: int) -> str:
+    from spool_layout import limits, settings
+
+    try:
+        return limits.too_many_pending(state, settings.load(cluster.spool, disk), uid)
+    except (SpoolError, OSError):
+        return ""
+
+
+def pending_files(spool: Spool, disk: Disk, word: str = "") -> list[Entry]:
+    """What stands in pending/. Where that may not be listed: the file that has this word for its handle, if any."""
     try:
         return disk.list(spool.pending)
-    except OSError:
-        return []
+    except PermissionError:
+        file = f"{without_ending(word)}.yaml"
+        seen = disk.stat(spool.dropped(file)) if is_handle(without_ending(word)) else None
+        return [Entry(file, seen.st_ino)] if seen else []
+
+
+def is_admin(cluster: Cluster, disk: Disk) -> bool:
+    """Whether who asks may do to others' jobs what their owners may: by spool.yaml, root, or whose the spool is."""
+    from spool_layout import settings, users
+
+    owner = disk.stat(os.path.realpath(cluster.spool.root))
+    account = owner.st_uid if owner else -1
+    try:
+        known = users.of_settings(settings.load(cluster.spool, disk), account)
+    except BadSettings:  # users whom this host does not know
+        known = users.Users(True, account)
+    return known.is_admin(me())

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from skyspool.ages import ago, duration, iso, shorter
-from skyspool.jobs import Waiting, one_line
-from skyspool.tables import Table, cut
+from skyspool.jobs import Waiting
+from skyspool.tables import Table, cut, one_line
 from spool_layout.fit import in_full
 from spool_layout.paths import Spool, without_ending
 from spool_layout.records import WHOLE, Demand, Gpu, Job, Rejection
@@ -48,6 +48,12 @@ def summary(shown: Shown) -> str:
     counts = Counter([job.status for job in shown.jobs] + [Status.PENDING] * len(shown.files))
     live, over = ([s for s in Status if counts[s] and s in part] for part in (LIVE, ENDED))
     return "; ".join(", ".join(f"{counts[s]} {s}" for s in part) for part in (live, over) if part)
+
+
+def held_back(shown: Shown) -> list[str]:
+    """One line for each user whose files wait for a limit."""
+    told = {file.uid: file.held for file in shown.files if file.held}
+    return [f"files of {user_name(uid)} wait in pending/: {reason}" for uid, reason in told.items()]
 
 
 def lately_rejected(state: State, uid_name: str | None, now: float) -> list[Rejection]:
@@ -217,7 +223,7 @@ def _unaccepted(file: Waiting) -> dict[str, Any]:
         "num_nodes": None,
         "exit_codes": [],
         "pids": [],
-        "reason": "no head has accepted it yet",
+        "reason": file.held or "no head has accepted it yet",
         "stopping": None,
         "duration": None,
         "submitted": iso(file.changed),

@@ -7,57 +7,21 @@ The last lines are found from the end, in blocks: the cost is by what is shown, 
 
 from __future__ import annotations
 
-import errno
-import os
-
-from spool_layout.storage import ask_again, open_to_read
+from spool_layout.storage import insist, length, read_piece
 
 BLOCK = 1 << 16
 CHUNK = 1 << 20  # bytes of one look, so that a large file does not fill the memory
-RETRIES = 5
 LONGEST = 1 << 22  # bytes of a line that are kept back until it is whole
 
 
 def read(path: str, offset: int, limit: int = CHUNK) -> bytes:
     """Up to `limit` bytes from `offset` on; b"" where there is nothing (yet)."""
-    for attempt in range(RETRIES):
-        descriptor = _open(path)
-        if descriptor < 0:
-            return b""
-        try:
-            more = os.fstat(descriptor).st_size - offset  # asking beyond the end may cost a server calls
-            return os.pread(descriptor, min(limit, more), offset) if more > 0 else b""
-        except OSError as error:
-            if error.errno != errno.ESTALE or attempt == RETRIES - 1:
-                raise
-        finally:
-            os.close(descriptor)
-    return b""
-
-
-def _open(path: str) -> int:
-    """The file opened, -1 where it is missing: by what the server says, not by what a client of NFS remembers."""
-    for attempt in range(RETRIES):
-        try:
-            return open_to_read(path)
-        except FileNotFoundError:
-            if attempt or not ask_again(path):
-                return -1
-        except OSError as error:
-            if error.errno != errno.ESTALE or attempt == RETRIES - 1:
-                raise
-    return -1
+    return insist(path, lambda: read_piece(path, offset, limit)) or b""
 
 
 def size(path: str) -> int:
     """The bytes in a file now; 0 where it is not there."""
-    descriptor = _open(path)
-    if descriptor < 0:
-        return 0
-    try:
-        return os.fstat(descriptor).st_size
-    finally:
-        os.close(descriptor)
+    return insist(path, lambda: length(path)) or 0
 
 
 def tail_offset(path: str, lines: int) -> int:

@@ -122,7 +122,7 @@ def _far(lacks: list[Lack]) -> float:
 
 def lacking(state: State, node: Node, demand: Demand) -> list[Lack]:
     """All that a node lacks to serve one rank now."""
-    if node.state != "up" or node.left:
+    if not node.open:
         return [Lack(node.name, "state", 1, 0, ())]
     lacks = []
     if demand.milli and (free := free_gpus(node, demand)) < demand.milli:

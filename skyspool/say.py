@@ -1,15 +1,31 @@
-"""What is told beside the data: notes and hints, on stderr, so that stdout can be piped."""
+"""Telling things to people: data on stdout; notes and hints on stderr, so that stdout can be piped.
+
+What is told may hold words of others: names of files and jobs, reasons, what a node says of itself. Nothing in them
+reaches a terminal but what can be printed: no escape sequence, no name that looks like another line.
+"""
 
 from __future__ import annotations
 
 import click
 
 
+def clean(text: str) -> str:
+    """A text without what is no character to be seen; its lines stay lines."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
+
+
+def tell(text: str) -> None:
+    """Lines of data."""
+    click.echo(clean(text))
+
+
 def note(text: str) -> None:
     """One line about what happened or what to know."""
-    click.echo(text, err=True)
+    click.echo(clean(text), err=True)
 
 
 def hint(command: str) -> None:
     """A command that can be run."""
-    click.echo(f"hint: {command}", err=True)
+    click.echo(f"hint: {clean(command)}", err=True)

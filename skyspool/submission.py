@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 from typing import NamedTuple
 
 from spool_layout import history, reserve
 from spool_layout.errors import Full, SpoolError
+from spool_layout.mounts import is_network
 from spool_layout.paths import Spool, drop_name, without_ending
 from spool_layout.records import Accepted, Rejected, decode_event
 from spool_layout.storage import Disk
@@ -48,7 +50,7 @@ class Refused(SpoolError):
 
 
 class NotDurable(SpoolError):
-    """It stands where it should, and may not outlive a power loss. To do it again would do it twice."""
+    """It stands where it should, or may, and may not outlive a power loss. To do it again could do it twice."""
 
     exit_code = 3
 
@@ -74,27 +76,62 @@ def ask(spool: Spool, disk: Disk, text: bytes) -> Dropped:
 
 def _put(spool: Spool, disk: Disk, file: str, folder: str, text: bytes) -> Dropped:
     private = os.path.join(spool.tmp, file)
+    moving = False
     try:
-        disk.publish(private, text, mode=0o600)
+        disk.publish(private, text, mode=mode_of_files(disk, spool))
         written = disk.stat(private)
+        moving = True
         if not disk.move(private, os.path.join(folder, file), written.st_ino if written else None):
             raise SpoolError(
                 f"{private} was gone before it could be moved to {folder}; it may have been submitted", "skyspool queue"
             )
     except OSError as error:
+        if moving and _may_have_left(disk, private):
+            raise NotDurable(
+                f"{os.path.join(folder, file)} may have been submitted: {error.strerror}",
+                "skyspool queue      # before you submit it a second time",
+            ) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Full(f"nothing was submitted: {spool.root}: {error.strerror}", MAKE_ROOM) from error
         raise SpoolError(
             f"nothing was submitted: {error.filename or spool.root}: {error.strerror}", f"ls -ld {spool.tmp} {folder}"
         ) from error
     try:
-        disk.sync(folder)
+        make_durable(spool, disk, folder)
     except OSError as error:
         raise NotDurable(
             f"{os.path.join(folder, file)} was submitted, but could not be made durable: {error.strerror}",
             "skyspool queue      # do not submit it a second time",
         ) from error
     return Dropped(file, written.st_ctime, written.st_ino) if written else Dropped(file, 0.0)
+
+
+def _may_have_left(disk: Disk, private: str) -> bool:
+    """Whether a file is no longer in tmp/, though moving it said that it failed; also where that cannot be told."""
+    folder, file = os.path.split(private)
+    try:
+        return file not in {entry.name for entry in disk.list(folder)}
+    except PermissionError:
+        return disk.stat(private) is None
+    except OSError:
+        return True
+
+
+def mode_of_files(disk: Disk, spool: Spool) -> int:
+    """What others may do with our files: nothing; but where drop boxes give their own group to what is dropped, that of
+    the head's account may read."""
+    box = disk.stat(spool.tmp)
+    return 0o640 if box is not None and box.st_mode & stat.S_ISGID else 0o600
+
+
+def make_durable(spool: Spool, disk: Disk, folder: str) -> None:
+    """The names in a drop box. One that may not be listed cannot be synced by itself; a file server has done it when
+    it says that a file was moved."""
+    try:
+        disk.sync(folder)
+    except PermissionError:
+        if not is_network(spool.root):
+            disk.sync_all(spool.settings)
 
 
 # ---- what became of it

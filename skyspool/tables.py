@@ -30,6 +30,11 @@ COLOURS = {
 }
 
 
+def one_line(text: str) -> str:
+    """Somebody's text as one line: no control characters, lines joined."""
+    return "".join(c if c.isprintable() else "?" for c in "; ".join(text.splitlines()))
+
+
 class Table(NamedTuple):
     """Headings and rows of equal length."""
 
@@ -62,12 +67,20 @@ class Table(NamedTuple):
 
 def plain(table: Table) -> str:
     """The table as text, one line a row."""
+    table = _seen(table)
     widths = table.widths()
     lines = (
         GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         for row in (table.headings, *table.rows)
     )
     return "\n".join(f" {line}".rstrip() for line in lines)
+
+
+def _seen(table: Table) -> Table:
+    """The table with what is no character to be seen made one: a name may hold anything."""
+    return table._replace(
+        rows=[tuple(cell if cell.isprintable() else one_line(cell) for cell in r) for r in table.rows]
+    )
 
 
 def fitted(table: Table, width: int, steps: Sequence[Callable[[Table], Table]]) -> Table:
@@ -94,7 +107,7 @@ def show(table: Table, steps: Sequence[Callable[[Table], Table]] = ()) -> None:
     if not sys.stdout.isatty():
         print(plain(table))
         return
-    table = fitted(table, os.get_terminal_size(sys.stdout.fileno()).columns or COLUMNS, steps)
+    table = fitted(_seen(table), os.get_terminal_size(sys.stdout.fileno()).columns or COLUMNS, steps)
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         print(plain(table))
     else:

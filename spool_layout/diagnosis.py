@@ -23,7 +23,7 @@ from spool_layout.storage import Disk
 
 Verdict = Literal["fine", "slow", "unsafe", "left out"]
 WARNINGS: Final = ("unsafe", "slow")  # the worst first
-PASSING: Final = ("room", "inodes")  # what may be well again by now: no reason to refuse
+PASSING: Final = ("room", "inodes", "users")  # what may be well again by now: no reason to refuse
 RECORD_BYTES = 256 * 1024
 
 

@@ -5,6 +5,11 @@ from its starting generation's on, that is, it names the offset up to which each
 record (else its first record) names the ledger generation from which to begin. What lies beyond a seal was
 written by a head that no longer led, and never happened.
 
+What ends the newest file, and is not whole, is a write that was cut: a loss of power may leave any part of it, a hole
+with whole records behind too, and it never happened. But a record that says that it begins a write of its own was
+written when everything before it was durable. Where one stands behind a damaged record, something was lost that counts
+and that others may have acted on: a head refuses, since to go on would silently take it back.
+
 Two readers: `take_stock`, for a head that has just claimed an epoch, and `read_present`, for everybody else.
 The second needs no permission to write and works with every daemon dead.
 """
@@ -16,7 +21,7 @@ from typing import NamedTuple
 
 from spool_layout.errors import Damaged
 from spool_layout.paths import Spool, epoch_of
-from spool_layout.records import AnyEvent, Ledger, Sealed, Vouched, decode, decode_event, decode_events
+from spool_layout.records import AnyEvent, Ledger, Sealed, Vouched, decode, decode_event, decode_events, whole_behind
 from spool_layout.replay import State
 from spool_layout.storage import Disk
 
@@ -50,6 +55,15 @@ def epochs(spool: Spool, disk: Disk) -> list[int]:
     return sorted(e for e in (epoch_of(entry.name) for entry in disk.list(spool.events)) if e)
 
 
+def leading(spool: Spool, disk: Disk) -> int:
+    """The newest epoch of which the first record is whole: of any newer one the head has done nothing. 0: none."""
+    for epoch in reversed(epochs(spool, disk)):
+        data = disk.read(spool.events_of(epoch)) or b""
+        if isinstance(decode_event(data[: data.find(b"\n") + 1]), Sealed):
+            return epoch
+    return 0
+
+
 def digest(data: bytes) -> str:
     """SHA-256, hex: of task texts and of ledger generations."""
     return hashlib.sha256(data).hexdigest()
@@ -78,6 +92,24 @@ def load_generation(spool: Spool, disk: Disk, name: tuple[int, int], expected: s
     return decode(data, Ledger, path)
 
 
+class Hole(Damaged):
+    """The newest event file lost something that was durable."""
+
+    def __init__(self, root: str, path: str, end: int) -> None:
+        import shlex
+
+        super().__init__(
+            f"{path} is damaged at byte {end}, before records that were durable: these would never have happened",
+            f"keep a copy; then take the spool back from a backup, or to that moment: truncate -s {end} "
+            f"{shlex.quote(path)}; then: spoold recover {shlex.quote(root)} --force",
+        )
+
+
+def has_hole(data: bytes, end: int) -> bool:
+    """Whether something that was durable is lost between `end`, where the valid records of a file end, and its end."""
+    return end < len(data) and any(not event.follows for event in whole_behind(data[end:]))
+
+
 # ---- for a head -------------------------------------------------------------------------------------------
 
 
@@ -87,7 +119,10 @@ def take_stock(spool: Spool, disk: Disk, below: int) -> Stock:
     name: tuple[int, int] = (0, 0)
     expected = ""
     for epoch in reversed([e for e in epochs(spool, disk) if e < below]):
-        events, length = decode_events(_must_read(spool, disk, epoch))
+        data = _must_read(spool, disk, epoch)
+        events, length = decode_events(data)
+        if has_hole(data, length):
+            raise Hole(spool.root, spool.events_of(epoch), length)
         seals[epoch] = length if events else 0
         if events:
             first = _first(events, spool, epoch)

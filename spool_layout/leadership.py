@@ -22,12 +22,14 @@ import logging
 import os
 import secrets
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from spool_layout import history
-from spool_layout.errors import Deposed
+from spool_layout.errors import Damaged, Deposed
 from spool_layout.paths import Spool
-from spool_layout.records import AnyEvent, Leader, Sealed, encode_event
+from spool_layout.records import AnyEvent, Leader, Restored, Sealed, encode_together
+from spool_layout.replay import State
 from spool_layout.settings import Settings
 from spool_layout.storage import Disk, is_read_without_delegations, read_once
 
@@ -57,7 +59,7 @@ class Epoch:
         """
         if self.broken:
             raise Deposed(f"epoch {self.number} ended with a failed write")
-        data = b"".join(encode_event(event) for event in events)
+        data = encode_together(events)
         try:
             self.disk.append(self.file, data, self.offset)
         except OSError:
@@ -92,13 +94,23 @@ def take(spool: Spool, disk: Disk, above: int = 0) -> Epoch | None:
     return epoch
 
 
-def seal(epoch: Epoch, leader: Leader, now: float) -> history.Stock:
-    """Read what counts and write it down as the first record of the epoch."""
-    stock = history.take_stock(epoch.spool, epoch.disk, epoch.number)
-    first = Sealed(epoch=epoch.number, seals=stock.seals, generation=stock.generation, leader=leader, at=now)
-    epoch.append([first])
+def seal(
+    epoch: Epoch, leader: Leader, now: float, restored: Callable[[State], Restored] | None = None
+) -> history.Stock:
+    """Read what counts and write it down as the first record of the epoch. restored: makes what that record says of a
+    spool that is recovered, so that there is no moment in which one of the two is durable alone."""
+    try:
+        stock = history.take_stock(epoch.spool, epoch.disk, epoch.number)
+    except Damaged:
+        epoch.check()  # a head of a newer epoch may have packed away what was to be read here
+        raise
+    more = restored(stock.state) if restored else None
+    first = Sealed(
+        epoch=epoch.number, seals=stock.seals, generation=stock.generation, leader=leader, at=now, restored=more
+    )
     stock.state.apply(first)
-    return stock
+    epoch.append([first])
+    return stock._replace(ended=stock.ended + [remnant.id for remnant in more.jobs]) if more else stock
 
 
 def _read_locks_without_delegations() -> None:

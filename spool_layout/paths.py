@@ -107,6 +107,11 @@ def job_file(ident: int, name: str) -> str:
     return f"{ident}.{label(name)}.yaml"
 
 
+def ended_file(file: str, status: str) -> str:
+    """ID.NAME.STATUS.yaml: the name of an ended job's file in done/. file: ID.NAME.yaml."""
+    return f"{without_ending(file)}.{status}.yaml"
+
+
 def id_of(name: str) -> int | None:
     """The ID in front of a file name, or None."""
     match = _ID_PREFIX.match(name)
@@ -180,6 +185,7 @@ class Spool:
         self.ledger = join("ledger.json")
         self.tmp, self.pending, self.running, self.done = join("tmp"), join("pending"), join("running"), join("done")
         self.rejected, self.requests, self.logs = join("rejected"), join("requests"), join("logs")
+        self.new_logs = join("logs", ".new")  # where owners make their logs, in spools of several users
         self.nodes, self.heads, self.events = join("nodes"), join("heads"), join("events")
         self.archive = join("events", "archive")
         self.generations, self.claims, self.locks = join("ledger"), join("claims"), join("locks")
@@ -227,7 +233,7 @@ class Spool:
 
     def ended(self, day: str, file: str, status: str) -> str:
         """done/YYYY-MM-DD/ID.NAME.STATUS.yaml."""
-        return os.path.join(self.day(day), f"{without_ending(file)}.{status}.yaml")
+        return os.path.join(self.day(day), ended_file(file, status))
 
     def outcomes(self, day: str, epoch: int) -> str:
         """done/YYYY-MM-DD/EPOCH.jsonl: one line a job, how it ended; written by the head of that epoch."""

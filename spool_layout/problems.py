@@ -63,12 +63,12 @@ class Problems:
         self.found: list[Problem] = []
         self.untold = 0
 
-    def add(self, path: Path, message: str, hint: str = "") -> None:
-        """Note a problem with the value at path."""
+    def add(self, path: Path, message: str, hint: str = "", hidden: bool = False) -> None:
+        """Note a problem with the value at path. hidden: the path's last step is not repeated, it may hold a value."""
         if len(self.found) >= MOST:
             self.untold += 1
             return
-        problem = Problem(message, dotted(path), *self._where(path), hint)
+        problem = Problem(message, dotted(path[:-1] if hidden else path), *self._where(path), hint)
         if problem not in self.found:
             self.found.append(problem)
 
@@ -134,8 +134,15 @@ def told(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return f"'{short(value)}'"
-    if isinstance(value, list):
-        return "a list"
-    if isinstance(value, dict):
-        return "a mapping"
-    return "nothing" if value is None else short(str(value))
+    if isinstance(value, (int, float)):
+        return short(str(value))
+    return kind(value)
+
+
+def kind(value: Any) -> str:
+    """What kind of value it is, where the value itself must not be told."""
+    if isinstance(value, (bool, int, float)):
+        return "true or false" if isinstance(value, bool) else "a number"
+    if isinstance(value, str):
+        return "text"
+    return "nothing" if value is None else "a list" if isinstance(value, list) else "a mapping"

@@ -5,7 +5,8 @@ newer record is told apart from a missing one (promise P10). Times are seconds s
 durations are seconds; memory is MiB; CPUs and shares of a GPU are thousandths.
 
 An event file is made of lines `JSON CRC`: one record, one space, eight hex digits of the CRC-32 of the JSON's
-bytes, a newline. A line that does not end so, or whose checksum is wrong, ends what is valid of the file.
+bytes, a newline. A line that does not end so, or whose checksum is wrong, ends what is valid of the file. A record that
+was written together with the one before it says so (`follows`): what is lost before one that does not was durable.
 
 New fields get a default and old ones keep their meaning; a reader ignores fields that it does not know. A
 change that old programs would misread raises FORMAT in paths.py instead.
@@ -13,6 +14,7 @@ change that old programs would misread raises FORMAT in paths.py instead.
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import TypeVar
 
@@ -139,6 +141,14 @@ class Node(msgspec.Struct, omit_defaults=True):
     state: str = "up"  # "up", "lost contact" or "down"
     since: float = 0.0  # of that state
     left: bool = False  # stopped on purpose (spoold node ended by a signal)
+    awaited: int = (
+        0  # left out when the spool was recovered: gets no work until it has read an assignment of this epoch
+    )
+
+    @property
+    def open(self) -> bool:
+        """Whether it may get work."""
+        return self.state == "up" and not self.left and not self.awaited
 
 
 class Held(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -171,8 +181,10 @@ class Leader(msgspec.Struct, frozen=True, omit_defaults=True):
 # ---- events: one tagged type each, in the order of a job's life ---------------------------------------------
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event"):
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event", kw_only=True):
     """Base of all events. at: wall clock of the head's host, for people; no decision rests on it."""
+
+    follows: bool = False  # written together with the record before it: one write, one fsync
 
 
 class Sealed(Event, frozen=True, omit_defaults=True, tag="sealed"):
@@ -183,6 +195,7 @@ class Sealed(Event, frozen=True, omit_defaults=True, tag="sealed"):
     generation: tuple[int, int]  # (epoch, seq) of the ledger to start from; (0, 0): the empty one
     leader: Leader
     at: float
+    restored: Restored | None = None  # what comes first: the spool was recovered, and this is the epoch it goes on in
 
 
 class Accepted(Event, frozen=True, omit_defaults=True, tag="accepted"):
@@ -342,6 +355,7 @@ class NodeChanged(Event, frozen=True, omit_defaults=True, tag="node"):
     incarnation: int = 0
     state: str = "up"  # "removed": its directory is gone, and it held nothing
     left: bool = False
+    awaited: int = 0
 
 
 class Vouched(Event, frozen=True, omit_defaults=True, tag="vouched"):
@@ -364,10 +378,27 @@ class Remnant(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Restored(Event, frozen=True, omit_defaults=True, tag="restored"):
-    """The spool went back in time. IDs below `next_id` may have been given; what ran meanwhile is over as FAILED."""
+    """The spool went back in time. IDs below `next_id` may have been given; what ran meanwhile is over as FAILED.
+
+    left_out: nodes that did not say what they ran; they get no work until they have read an assignment of `epoch`.
+    """
 
     next_id: int
     jobs: list[Remnant]
+    day: str
+    reason: str
+    at: float
+    left_out: tuple[str, ...] = ()
+    epoch: int = 0
+
+
+class Surfaced(Event, frozen=True, omit_defaults=True, tag="surfaced"):
+    """A node tells of attempts that run there and that no event knows: it began them in a time that a restored spool
+    has forgotten. All that is idle there is held for them until they are gone; the jobs `over` are FAILED by it."""
+
+    node: str
+    jobs: list[Remnant]
+    over: list[int]
     day: str
     reason: str
     at: float
@@ -390,6 +421,7 @@ AnyEvent = (
     | NodeChanged
     | Vouched
     | Restored
+    | Surfaced
 )
 
 
@@ -414,6 +446,7 @@ class Ledger(msgspec.Struct, omit_defaults=True):
     held: list[Held] = []
     rejected: list[Rejection] = []  # of the last day
     finished: int = 0  # jobs ended in all
+    skipped: list[tuple[int, int]] = []  # IDs [from, to) that a restore skipped: jobs of these only nodes may know
 
 
 # ---- what head and node say to each other -------------------------------------------------------------------
@@ -480,6 +513,15 @@ class Phase(msgspec.Struct, frozen=True, omit_defaults=True):
 GONE = frozenset({"ended", "lost", "never"})
 
 
+class Enforced(msgspec.Struct, frozen=True, omit_defaults=True):
+    """By what a node holds jobs to what they are. processes: by what it finds and ends all that they started; memory:
+    by what none gets more than it asked for, "" if by nothing, and why."""
+
+    processes: str = ""  # "cgroup v2" or "/proc"
+    memory: str = ""  # "cgroup v2" or "cgroup v1"
+    why: str = ""
+
+
 class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     """nodes/NODE/status.json."""
 
@@ -508,7 +550,9 @@ class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     left: bool = False  # ended on purpose
     notes: list[str] = []  # warnings for `status`
     went_back: bool = False  # the runner remembers a later spool than this one, and has stopped
-    meanwhile: list[Remnant] = []  # then: every attempt that it began later than what stands here
+    # Then: every attempt that it began later than what stands here. Else: what it runs and assigned.json does not name.
+    meanwhile: list[Remnant] = []
+    enforced: Enforced = Enforced()
 
 
 class HeadStatus(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -552,12 +596,20 @@ def decode(data: bytes, kind: type[T], where: str) -> T:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Damaged(f"{where}: {error}") from error
+    except RecursionError as error:  # [[[[… in a field that no version knows
+        raise Damaged(f"{where}: is nested too deep") from error
 
 
 def encode_event(event: AnyEvent) -> bytes:
     """One line of an event file."""
     body = _encoder.encode(event)
     return b"%s %08x\n" % (body, zlib.crc32(body))
+
+
+def encode_together(events: list[AnyEvent]) -> bytes:
+    """The lines of one append."""
+    marked = [msgspec.structs.replace(event, follows=number > 0) for number, event in enumerate(events)]
+    return b"".join(encode_event(event) for event in marked)
 
 
 def decode_event(line: bytes) -> AnyEvent | None:
@@ -572,7 +624,7 @@ def decode_event(line: bytes) -> AnyEvent | None:
         _event_decoder = msgspec.json.Decoder(AnyEvent)
     try:
         return _event_decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Damaged(f"an event of a kind that this version does not know: {error}") from error
 
 
@@ -587,3 +639,12 @@ def decode_events(data: bytes) -> tuple[list[AnyEvent], int]:
         events.append(event)
         offset = end + 1
     return events, offset
+
+
+def whole_behind(data: bytes) -> list[AnyEvent]:
+    """Whole records in what stands behind the valid ones of a file."""
+    found = []
+    for line in data.split(b"\n")[:-1]:
+        starts = [match.start() for match in re.finditer(rb'\{"event"', line)]
+        found += [event for start in starts if (event := decode_event(line[start:] + b"\n")) is not None]
+    return found

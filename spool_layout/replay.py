@@ -9,6 +9,7 @@ files were damaged or written by something else: ImpossibleEvent tells it with t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -57,6 +58,7 @@ class State:
         self.rejected: list[Rejection] = []
         self.requests: set[str] = set()  # EPOCH.TOKEN/request-N-NAME of what was carried out; see `trim`
         self.rejects: dict[str, tuple[str, str]] = {}  # EPOCH.TOKEN/new-N-NAME -> name in rejected/, reason; see `trim`
+        self.skipped: list[tuple[int, int]] = []  # IDs [from, to) that a restore skipped
         self.claims: dict[str, int] = {}  # EPOCH.TOKEN/new-N-NAME -> ID of the job accepted from there; see `trim`
 
     # ---- from and to the ledger
@@ -71,7 +73,7 @@ class State:
         state.nodes = dict(ledger.nodes)
         state.held = {(h.id, h.attempt): set(h.nodes) for h in ledger.held}
         state.waiting = {job.file: job.id for job in ledger.jobs if waits_in_pending(job)}
-        state.rejected = list(ledger.rejected)
+        state.rejected, state.skipped = list(ledger.rejected), list(ledger.skipped)
         return state
 
     def to_ledger(self, cluster: str, spool: str, version: tuple[int, int], offset: int, now: float) -> Ledger:
@@ -94,6 +96,7 @@ class State:
             rejected=self.rejected,
             held=[Held(i, a, tuple(sorted(nodes))) for (i, a), nodes in self.held.items()],
             finished=self.finished,
+            skipped=self.skipped,
         )
 
     def trim(self, recent: int, unsettled: Iterable[int] = ()) -> None:
@@ -114,6 +117,10 @@ class State:
     def find(self, ident: int) -> Job | None:
         """A live or lately ended job."""
         return self.jobs.get(ident) or self.ended.get(ident)
+
+    def was_never_given(self, ident: int) -> bool:
+        """Whether no event can know a job of this ID: the time in which it was given is forgotten."""
+        return ident >= self.next_id or any(first <= ident < end for first, end in self.skipped)
 
     def known(self) -> list[Job]:
         """All jobs that the state knows, by ID."""
@@ -138,6 +145,8 @@ class State:
 
     def _sealed(self, event: records.Sealed) -> None:
         self.leader = event.leader
+        if event.restored is not None:
+            self._restored(event.restored)
 
     def _accepted(self, event: records.Accepted) -> None:
         if event.id < self.next_id:
@@ -226,7 +235,7 @@ class State:
     def _lost(self, event: records.Lost) -> None:
         job = self._job(event)
         self._release_all(job, event.nodes)
-        self.held[(event.id, event.attempt)] = set(event.nodes)
+        self.held.setdefault((event.id, event.attempt), set()).update(event.nodes)
         if event.again:
             self._wait_again(event, job)
             job.in_running, job.restarts, job.reason = True, job.restarts + 1, event.reason
@@ -267,7 +276,9 @@ class State:
 
     def _rejected(self, event: records.Rejected) -> None:
         self.rejected.append(Rejection(event.drop, event.file, event.user, event.reason, event.at))
-        del self.rejected[:-REJECTED_KEPT]
+        if len(self.rejected) > REJECTED_KEPT:  # the oldest of whoever has most: nobody's reasons push out another's
+            most = Counter(rejection.user for rejection in self.rejected).most_common(1)[0][0]
+            del self.rejected[next(n for n, rejection in enumerate(self.rejected) if rejection.user == most)]
         if event.claim:
             self.rejects[event.claim] = event.file, event.reason
 
@@ -283,11 +294,11 @@ class State:
             node.since = event.at
         node.host, node.address, node.incarnation = event.host, event.address, event.incarnation
         node.cpus_milli, node.memory_mb = event.cpus_milli, event.memory_mb
-        node.state, node.left = event.state, event.left
+        node.state, node.left, node.awaited = event.state, event.left, event.awaited
         node.gpus = merged(node.gpus, event.gpus)
 
     def _restored(self, event: records.Restored) -> None:
-        self.next_id = max(self.next_id, event.next_id, *(remnant.id + 1 for remnant in event.jobs))
+        self._skip_to(max(self.next_id, event.next_id, *(remnant.id + 1 for remnant in event.jobs)))
         for remnant in event.jobs:
             job = self.jobs.get(remnant.id) or self._unheard_of(remnant, event.at)
             self._release_all(job)
@@ -295,6 +306,22 @@ class State:
             self._over(event, job, Status.FAILED, event.reason, event.day, event.at)
         for name in sorted({name for remnant in event.jobs for name in remnant.nodes} & self.nodes.keys()):
             self._hold_idle(self.nodes[name], [remnant for remnant in event.jobs if name in remnant.nodes])
+        for name in set(event.left_out) & self.nodes.keys():
+            self.nodes[name].awaited = event.epoch
+
+    def _surfaced(self, event: records.Surfaced) -> None:
+        self._skip_to(max(self.next_id, *(remnant.id + 1 for remnant in event.jobs)))
+        for remnant in event.jobs:
+            if remnant.id in event.over:
+                job = self.jobs.get(remnant.id) or self._unheard_of(remnant, event.at)
+                job.attempt = max(job.attempt, remnant.attempt)
+                self._over(event, job, Status.FAILED, event.reason, event.day, event.at)
+        self._hold_idle(self.nodes[event.node], event.jobs)
+
+    def _skip_to(self, next_id: int) -> None:
+        if next_id > self.next_id:
+            self.skipped.append((self.next_id, next_id))
+            self.next_id = next_id
 
     def _unheard_of(self, remnant: records.Remnant, at: float) -> Job:
         """A job that only a node tells of."""
@@ -316,12 +343,15 @@ class State:
 
     def _hold_idle(self, node: Node, remnants: list[records.Remnant]) -> None:
         """Nobody knows on which GPUs they run: all that is idle on the node is theirs, until they are gone."""
+        cpus = node.cpus_milli - sum(share.cpus_milli for share in node.shares.values())
+        memory = node.memory_mb - sum(share.memory_mb for share in node.shares.values())
+        idle = Share(max(0, cpus) // len(remnants), max(0, memory) // len(remnants))
         for slot in node.gpus:
             part = slot.free // len(remnants)
             for remnant in remnants if part else []:
                 slot.holders[f"{remnant.id}.{remnant.attempt}"] = part
         for remnant in remnants:
-            node.shares[f"{remnant.id}.{remnant.attempt}"] = Share()
+            node.shares[f"{remnant.id}.{remnant.attempt}"] = idle
             self.held.setdefault((remnant.id, remnant.attempt), set()).add(node.name)
 
     def _vouched(self, event: records.Vouched) -> None:
@@ -359,4 +389,5 @@ _APPLY: dict[type, Callable[[State, Any], None]] = {
     records.NodeChanged: State._node,
     records.Vouched: State._vouched,
     records.Restored: State._restored,
+    records.Surfaced: State._surfaced,
 }

@@ -54,11 +54,17 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     grace: float = 30.0  # between SIGTERM and SIGKILL
     shell: str = "login"  # "login": bash as `bash -i` reads ~/.bashrc; "plain": bash alone
     gpu_ids: str = "index"  # what CUDA_VISIBLE_DEVICES holds: "index" or "uuid"
+    memory: str = "enforced"  # "enforced": no job gets more memory than it asked for; "counted": it is only counted
     unsatisfiable_after: float = 600.0
-    max_file: int = 16 * 1024 * 1024
+    max_file: int = 1024 * 1024  # bytes of a task file
+    max_pending: int = 10_000  # jobs of one user that wait; more files wait in pending/; 0: any number
+    max_requests: int = 600  # of one user that are carried out in a minute; more wait; 0: any number
     recent: int = 1000  # ended jobs that the ledger remembers
     keep: Keep = Keep()
     nodes: dict[str, DeclaredNode] = {}
+    users: str = "single"  # "single": head and runners are one user; "multi": jobs run as who dropped them
+    allow: list[str | int] = []  # single: whose files are taken too; multi: if any, only theirs
+    admins: list[str | int] = []  # may cancel everybody's jobs
 
 
 _DURATIONS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -79,7 +85,13 @@ _DURATION_KEYS = frozenset(
     }
 )
 MOST_SECONDS = 366 * 86400.0  # of a duration between two looks or signs of life
-_CHOICES = {"shell": ("login", "plain"), "gpu_ids": ("index", "uuid")}
+MOST_BYTES = 16 * 1024 * 1024  # of a file that is read as YAML
+_CHOICES = {
+    "shell": ("login", "plain"),
+    "gpu_ids": ("index", "uuid"),
+    "memory": ("enforced", "counted"),
+    "users": ("single", "multi"),
+}
 
 
 def parse_duration(value: object, what: str) -> float:
@@ -182,7 +194,9 @@ def _check_values(settings: Settings, where: str) -> None:
     for key in _DURATION_KEYS - {"settle", "grace", "unsatisfiable_after"}:
         if not 0.01 <= getattr(settings, key) <= MOST_SECONDS:
             raise BadSettings(f"{where}: {key} must be between 10ms and a year")
-    for key, least in (("max_file", 1), ("recent", 0)):
+    if settings.max_file > MOST_BYTES:
+        raise BadSettings(f"{where}: max_file may be {MOST_BYTES} bytes at most: more of a file is never read")
+    for key, least in (("max_file", 1), ("recent", 0), ("max_pending", 0), ("max_requests", 0)):
         if getattr(settings, key) < least:
             raise BadSettings(f"{where}: {key} must be at least {least}")
     if settings.lock_threshold < 2 * settings.lock_heartbeat:
@@ -196,7 +210,7 @@ def _check_values(settings: Settings, where: str) -> None:
         )
 
 
-def first_text(name: str, network: bool) -> str:
+def first_text(name: str, network: bool, users: str = "single") -> str:
     """The spool.yaml that `init` writes. network: whether the directory is on a network file system."""
     beat, threshold = (12, 30) if network else (1, 4)  # each renewal costs a file server 20 calls
     return (
@@ -207,4 +221,5 @@ def first_text(name: str, network: bool) -> str:
         f"lock_heartbeat: {beat}s      # how often the leading head says that it lives\n"
         f"lock_threshold: {threshold}s     # after so long another head leads\n"
         + ("heartbeat: 12s\n" if network else "")
+        + ("users: multi           # jobs run as who dropped them\n" if users == "multi" else "")
     )

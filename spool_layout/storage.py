@@ -21,12 +21,14 @@ import errno
 import os
 import stat
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 RETRIES = 5  # of a call that says ESTALE; a file replaced five times within one read does not happen
 PIECE = 1 << 20  # bytes of one read
 PRIVATE_PREFIX = ".part-"
+T = TypeVar("T")
 
 
 class Entry(NamedTuple):
@@ -75,18 +77,7 @@ class Disk:
 
     def read(self, path: str, start: int = 0) -> bytes | None:
         """What a file of ours says now, from byte `start` on, or None where opening it says that it is missing."""
-        asked_again = False
-        for attempt in range(RETRIES):
-            try:
-                return read_once(path, start)
-            except FileNotFoundError:
-                if asked_again or not ask_again(path):
-                    return None
-                asked_again = True
-            except OSError as error:
-                if error.errno != errno.ESTALE or attempt == RETRIES - 1:
-                    raise
-        return None
+        return insist(path, lambda: read_once(path, start))
 
     def inspect(self, path: str, limit: int) -> Seen:
         """A user's file, opened once without following a link and without waiting for a FIFO's writer.
@@ -118,13 +109,21 @@ class Disk:
             os.close(descriptor)
 
     def is_held_for_writing(self, path: str) -> bool:
-        """Whether some process of this host has the file open for writing (F_SETLEASE; local disks only)."""
+        """Whether some process of this host has the file open for writing (F_SETLEASE; local disks only).
+
+        Also where that cannot be told now: it is asked again, while a file that is taken too early is taken for good.
+        """
+        try:
+            return self._is_held(path)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+
+    def _is_held(self, path: str) -> bool:
         import fcntl
 
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            return False
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
@@ -157,19 +156,16 @@ class Disk:
         held: keeps the file open for writing until the next one is published: no server of NFS 4 gives delegations of
         it meanwhile, so that no reader of any kind can hold up the next `publish` (see `read_without_delegations`).
         """
-        private, descriptor = self._private(path, data, mode, durable)
-        if held is None:
-            os.close(descriptor)
-        else:
-            held.take(descriptor)  # before the rename: an open file that is replaced leaves a .nfs name
+        private = _private_name(path)
         try:
-            os.replace(private, path)
-        except FileNotFoundError:
-            if _exists(private):
-                raise
-            # the first reply was lost and the repeated call found nothing to move: it happened
+            descriptor = _fill(private, data, mode, durable)
+            if held is None:
+                os.close(descriptor)
+            else:
+                held.take(descriptor)  # before the rename: an open file that is replaced leaves a .nfs name
+            _replace(private, path)
         except OSError:
-            self.remove(private)
+            _discard(private)
             raise
 
     def publish_new(self, path: str, data: bytes, mode: int = 0o644) -> bool:
@@ -177,17 +173,12 @@ class Disk:
 
         link(2) never replaces; its answer is not trusted after an error, the link count is.
         """
-        private, descriptor = self._private(path, data, mode, True)
-        os.close(descriptor)
+        private = _private_name(path)
         try:
-            os.link(private, path, follow_symlinks=False)
-            won = True
-        except OSError as error:
-            won = os.stat(private).st_nlink == 2
-            if not won and error.errno != errno.EEXIST:
-                raise
+            os.close(_fill(private, data, mode, True))
+            won = _link(private, path)
         finally:
-            self.remove(private)
+            _discard(private)
         self.sync(os.path.dirname(path))
         return won
 
@@ -208,7 +199,7 @@ class Disk:
             os.close(descriptor)
 
     def add_lines(self, path: str, data: bytes, mode: int = 0o644) -> None:
-        """Append to a file that only we write and that is a copy of what is durable elsewhere. Not fsynced."""
+        """Append to a file that only we write and that is a copy of what is durable elsewhere. See `sync_file`."""
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:
             os.fchmod(descriptor, mode)
@@ -226,19 +217,42 @@ class Disk:
             os.close(descriptor)
 
     def make_dir(self, path: str, mode: int = 0o755) -> bool:
-        """Make a directory with this mode whatever the umask. False: it was there."""
+        """Make a directory with this mode whatever the umask. False: it was there, or a reply was lost."""
         try:
             os.mkdir(path, mode)
+            made = True
         except FileExistsError:
-            return False
-        os.chmod(path, mode)
-        return True
+            made = False
+        if made or _is_as_made(path, mode):
+            os.chmod(path, mode)
+        return made
 
     def sync(self, directory: str) -> None:
         """Make the names in a directory durable."""
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def sync_file(self, path: str) -> None:
+        """Make durable what was added to a file of ours (`add_lines`)."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def sync_all(self, path: str) -> None:
+        """Make durable whatever was written to the file system that holds this file, names too.
+
+        For directories that may not be opened by whoever put something there; dear where others write much."""
+        import ctypes
+
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
         finally:
             os.close(descriptor)
 
@@ -278,24 +292,6 @@ class Disk:
             raise
         return True
 
-    # ---- inside
-
-    def _private(self, path: str, data: bytes, mode: int, durable: bool) -> tuple[str, int]:
-        """A private file beside `path` that holds data whole, and its descriptor."""
-        private = os.path.join(os.path.dirname(path), f"{PRIVATE_PREFIX}{os.urandom(8).hex()}")
-        descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-        try:
-            if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:  # the umask took something; costs a server a call
-                os.fchmod(descriptor, mode)
-            _write_all(descriptor, data, None)
-            if durable:
-                os.fsync(descriptor)
-        except OSError:
-            os.close(descriptor)
-            self.remove(private)
-            raise
-        return private, descriptor
-
 
 class Held:
     """A descriptor that is kept open until another takes its place."""
@@ -305,9 +301,12 @@ class Held:
 
     def take(self, descriptor: int) -> None:
         """Close the last one, keep this one."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._descriptor = descriptor
+        last, self._descriptor = self._descriptor, descriptor
+        if last >= 0:
+            try:
+                os.close(last)
+            except OSError:
+                pass  # the descriptor is gone all the same, and so is, in a moment, the file
 
 
 class SharedDisk(Disk):
@@ -331,6 +330,7 @@ class SharedDisk(Disk):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             if self._differs(path, descriptor) or path not in self._listed:
+                self._listed.pop(path, None)  # the mark is new already: should the listing fail, the old one is not it
                 with os.scandir(descriptor) as found:
                     self._listed[path] = [Entry(entry.name, entry.inode()) for entry in found]
             return list(self._listed[path])
@@ -429,7 +429,7 @@ def open_to_read(path: str, flags: int = 0) -> int:
 def ask_again(path: str, levels: int = 2) -> bool:
     """Make an NFS client ask the server about a name that it believes to be missing: open its directory.
 
-    levels: how many names of the path's end may be new. False: there is no such directory.
+    levels: how many names of the path's end may be new. False: there is no such directory, or we may not ask so.
     """
     folder = os.path.dirname(path)
     for last in (levels < 2, True):
@@ -439,9 +439,26 @@ def ask_again(path: str, levels: int = 2) -> bool:
         except FileNotFoundError:
             if last or not ask_again(folder, levels - 1):
                 return False
-        except OSError:
+        except (PermissionError, NotADirectoryError):
             return False
     return False
+
+
+def insist(path: str, look: Callable[[], T]) -> T | None:
+    """What `look` finds by opening a file of a spool; again where the file was replaced meanwhile, and where an NFS
+    client only believes that it is missing. None: it is."""
+    asked_again = False
+    for attempt in range(RETRIES):
+        try:
+            return look()
+        except FileNotFoundError:
+            if asked_again or not ask_again(path):
+                return None
+            asked_again = True
+        except OSError as error:
+            if error.errno != errno.ESTALE or attempt == RETRIES - 1:
+                raise
+    return None
 
 
 def read_once(path: str, start: int = 0) -> bytes:
@@ -453,6 +470,83 @@ def read_once(path: str, start: int = 0) -> bytes:
         return _read_all(descriptor, start=start)
     finally:
         os.close(descriptor)
+
+
+def read_piece(path: str, offset: int, limit: int) -> bytes:
+    """At most `limit` bytes of a file of a spool from `offset` on, as many as one call gives; b"" beyond its end."""
+    descriptor = open_to_read(path)
+    try:
+        more = os.fstat(descriptor).st_size - offset  # asking beyond the end may cost a server calls
+        return os.pread(descriptor, min(limit, more), offset) if more > 0 else b""
+    finally:
+        os.close(descriptor)
+
+
+def length(path: str) -> int:
+    """The bytes in a file of a spool, by opening it: a name's own attributes may be old on NFS."""
+    descriptor = open_to_read(path)
+    try:
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+
+
+# ---- inside
+
+
+def _private_name(path: str) -> str:
+    return os.path.join(os.path.dirname(path), f"{PRIVATE_PREFIX}{os.urandom(8).hex()}")
+
+
+def _fill(private: str, data: bytes, mode: int, durable: bool) -> int:
+    """Make a private file that holds data whole; its descriptor."""
+    descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:  # the umask took something; costs a server a call
+            os.fchmod(descriptor, mode)
+        _write_all(descriptor, data, None)
+        if durable:
+            os.fsync(descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _replace(private: str, path: str) -> None:
+    try:
+        os.replace(private, path)
+    except FileNotFoundError:
+        if _exists(private):
+            raise
+        # the first reply was lost and the repeated call found nothing to move: it happened
+
+
+def _link(private: str, path: str) -> bool:
+    try:
+        os.link(private, path, follow_symlinks=False)
+    except OSError as error:
+        if os.stat(private).st_nlink == 2:
+            return True
+        if error.errno != errno.EEXIST:
+            raise
+        return False
+    return True
+
+
+def _discard(private: str) -> None:
+    """Remove a private file. Where that cannot be, it is taken away a day later (`spoold head` prunes)."""
+    try:
+        os.unlink(private)
+    except OSError:
+        pass
+
+
+def _is_as_made(path: str, mode: int) -> bool:
+    """Whether a directory of ours is still as mkdir(2) left it, without its mode: a reply was lost, or we were cut."""
+    info = os.lstat(path)
+    untouched = info.st_ctime_ns == info.st_mtime_ns and info.st_uid == os.geteuid()
+    return stat.S_ISDIR(info.st_mode) and untouched and stat.S_IMODE(info.st_mode) != mode
 
 
 def _exists(path: str) -> bool:

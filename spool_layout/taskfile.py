@@ -31,7 +31,7 @@ import msgspec
 
 from spool_layout import resources
 from spool_layout.fields import CLOUD_TASK, FORMER, MISPLACED, TASK
-from spool_layout.problems import InvalidTask, Path, Problem, Problems, dotted, told
+from spool_layout.problems import InvalidTask, Path, Problem, Problems, dotted, kind, told
 from spool_layout.records import Demand
 from spool_layout.shapes import TEXT
 from spool_layout.taskpaths import Git, PathsReader
@@ -55,6 +55,7 @@ MOST_NODES = 100_000
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _TASK_NAME = re.compile(r"[A-Za-z0-9]+(?:[._-]{1,2}[A-Za-z0-9]+)*\Z")
 _SECRET_OF_SERVER = re.compile(r"(?:secrets:)?(?:(?:personal|workspace|global)\.)?")
+_SECRET = ("envs", "secrets")  # their values are never repeated in a message: everybody may read it
 _LOGIN = {"SKYPILOT_DOCKER_USERNAME", "SKYPILOT_DOCKER_PASSWORD", "SKYPILOT_DOCKER_SERVER"}
 _NO_STORE = "has no value, and there is no store of secrets here"
 
@@ -167,7 +168,7 @@ class _Reader:
         value = self.raw.get(word, {})
         if isinstance(value, dict):
             return value
-        self.problems.add((word,), f"must be a mapping, not {told(value)}")
+        self.problems.add((word,), f"must be a mapping, not {kind(value) if word in _SECRET else told(value)}")
         return {}
 
     def _text(self, word: str) -> str:
@@ -209,7 +210,7 @@ class _Reader:
         """The file's envs, and what was given besides for names that are no secrets."""
         found: dict[str, str] = {}
         for name, value in self._mapping("envs").items():
-            if value is None and name not in self.overrides:
+            if value is None and name not in self.overrides and "=" not in name:
                 hint = f'give one: --env {name}=…, or write {name}: "" for an empty one'
                 self.problems.add(("envs", name), "has no value", hint)
             self._variable(found, name, value, ("envs", name))
@@ -220,7 +221,7 @@ class _Reader:
         found: dict[str, str] = {}
         for name, value, path in self._named_secrets():
             bare = _SECRET_OF_SERVER.sub("", name, count=1) if value is None else name
-            if value is None and bare not in self.overrides:
+            if value is None and bare not in self.overrides and "=" not in bare:
                 self.problems.add(path, _NO_STORE, f"give one: --secret {bare}=…, or write {bare}: VALUE under secrets")
             self._variable(found, bare, value, path)
         return found
@@ -234,7 +235,7 @@ class _Reader:
             elif isinstance(value, list) and all(isinstance(item, str) for item in value):
                 named += [(item, None, (word, n)) for n, item in enumerate(value)]
             else:
-                self.problems.add((word,), f"must name variables and their values, not be {told(value)}")
+                self.problems.add((word,), f"must name variables and their values, not be {kind(value)}")
         return named
 
     def _login(self, places: Mapping[str, Mapping[str, str]]) -> None:
@@ -250,12 +251,23 @@ class _Reader:
         """Take a variable in: as text, as SkyPilot does it (true becomes "True"), or as it was given besides."""
         text = self.overrides.get(name, "" if value is None else str(value))
         if not _ENV_NAME.match(name):
-            hint = "letters, digits and '_', and no digit first"
-            self.problems.add(path, f"{told(name)} is no name for an environment variable", hint)
+            self._no_variable(name, path)
         elif "\0" in text:
             self.problems.add(path, "holds a NUL character")
         else:
             found[name] = text
+
+    def _no_variable(self, name: str, path: Path) -> None:
+        """A name that is none, which may hold the value too (`- TOKEN=abc`): then that is not repeated."""
+        bare, equals, _ = name.partition("=")
+        hint = "letters, digits and '_', and no digit first"
+        if equals and _ENV_NAME.match(bare):
+            message, hint = f"{bare}=… is a name and its value in one word", f"write {bare}: VALUE, without a dash"
+        elif equals:
+            message = "is no name for an environment variable"
+        else:
+            message = f"{told(name)} is no name for an environment variable"
+        self.problems.add(path, message, hint, hidden=bool(equals))
 
 
 _AS_TEXT = {

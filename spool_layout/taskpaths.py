@@ -52,7 +52,7 @@ class PathsReader:
             return "", None
         path = self._filled(value, where)
         if path:
-            self._absolute(path, where)
+            self._absolute(path, value, where)
         return path, None
 
     def _git(self, value: dict[str, Any], where: Path) -> Git | None:
@@ -79,26 +79,27 @@ class PathsReader:
                 self.problems.add_all(where, STORAGE.complaints(value))
                 self.ignored.append(where)
             elif isinstance(value, str) and value and word:
-                found |= self._mount(self._filled(word, where), self._filled(value, where), where)
+                found |= self._mount(self._filled(word, where), self._filled(value, where), value, where)
             else:
                 self.problems.add(where, f"must be a path, or an address in a cloud, not {told(value)}")
         return found
 
-    def _mount(self, target: str, source: str, where: Path) -> dict[str, str]:
+    def _mount(self, target: str, source: str, written: str, where: Path) -> dict[str, str]:
         if _ADDRESS.match(source):
             self.ignored.append(where)
             return {}
         if not (source and target):
             self.problems.add(where, "is no path once its variables are filled in", "give them values: --env NAME=…")
         elif source.startswith("file:"):
-            self.problems.add(where, f"{told(source)} must be a path", "leave file:// out")
+            self.problems.add(where, f"{told(written)} must be a path", "leave file:// out")
         else:
-            self._absolute(source, where)
+            self._absolute(source, written, where)
         return {target.rstrip("/") or "/": source.rstrip("/") or "/"}
 
-    def _absolute(self, path: str, where: Path) -> None:
+    def _absolute(self, path: str, written: str, where: Path) -> None:
+        """written: the path before its variables were filled in, which may be secrets."""
         if self.dropped and not path.startswith(("/", "~")):
-            message = f"{told(path)} must be absolute: in a dropped file nobody knows what it would be relative to"
+            message = f"{told(written)} must be absolute: in a dropped file nobody knows what it would be relative to"
             hint = "to clone a repository, write workdir: {url: …}" if _ADDRESS.match(path) else "begin it with / or ~"
             self.problems.add(where, message, hint)
 

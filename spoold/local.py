@@ -6,6 +6,7 @@ import functools
 import os
 import stat
 
+from spool_layout.becoming import Account
 from spool_layout.errors import SpoolError
 
 
@@ -21,12 +22,7 @@ def state_base(given: str | None = None) -> str:
 
     /var/tmp outlives a reboot. It is everybody's, so ours in it has to be ours: made by us, closed to others, no link.
     """
-    if given:
-        base = os.path.abspath(given)
-    elif os.getuid() == 0:
-        base = "/var/lib/skyspool"
-    else:
-        base = f"/var/tmp/skyspool-{os.getuid()}"
+    base = base_path(given, os.getuid())
     os.makedirs(os.path.dirname(base), exist_ok=True)
     try:
         os.mkdir(base, 0o700)
@@ -38,6 +34,20 @@ def state_base(given: str | None = None) -> str:
             f"{base} is not a directory that only we may write to", "remove it, or name another: --state DIR"
         )
     return base
+
+
+def base_path(given: str | None, uid: int) -> str:
+    """The path of that directory, for a user."""
+    if given:
+        return os.path.abspath(given)
+    return "/var/lib/skyspool" if uid == 0 else f"/var/tmp/skyspool-{uid}"
+
+
+def make_base(given: str | None, account: Account) -> None:
+    """As root: the directory that is named for local state, if it is missing, for an account that cannot make it."""
+    if given and not os.path.lexists(given):
+        os.makedirs(given, 0o711)
+        os.chown(given, account.uid, account.gid, follow_symlinks=False)
 
 
 def state_dir(spool_id: str, given: str | None = None) -> str:

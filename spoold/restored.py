@@ -4,9 +4,13 @@ Nobody can tell that from the spool alone. Others remember more than it says:
 
 - a node: its runner has acted on an assigned.json of an epoch that the spool has not come to, or of the same epoch and
   a later number than the one that stands there, or knows a job whose ID was never given;
-- this host: the last epoch that a head led from here, and how long its event file was (`led` in its local state).
+- this host: the last epoch that a head led from here, and how long its event file was (`led` in its local state). Where
+  the file is as long still, but damaged before that, it did not go back: it lost something that was durable.
 
-None of these is ever so in a spool that did not go back: an epoch is listed before anything is assigned in it, one head
+The newest epoch that counts is that of which the first record is whole (`history.leading`): one that was only claimed
+must not hide what others know.
+
+None of these is ever so in a spool that did not go back: an epoch is sealed before anything is assigned in it, one head
 writes the numbers of an epoch, growing, and an ID is durable in the events before a node hears of it. A reader may see
 an old listing for a moment (NFS); so the question is asked twice, a second apart.
 
@@ -25,6 +29,7 @@ from typing import TypeVar
 
 from spool_layout import history
 from spool_layout.errors import Damaged
+from spool_layout.history import Hole
 from spool_layout.leadership import Epoch
 from spool_layout.paths import Spool, parse_attempt_key
 from spool_layout.records import Assigned, NodeStatus, decode
@@ -33,7 +38,8 @@ from spool_layout.storage import Disk
 log = logging.getLogger("spoold.head")
 
 T = TypeVar("T")
-PAUSE = 1.0  # seconds between the two looks
+PAUSE = 1.0  # seconds between two looks
+LOOKS = 3  # at a history that a head which leads meanwhile may just be packing away
 LED = "led.json"
 
 
@@ -63,21 +69,33 @@ def node_knows_more(status: NodeStatus, assigned: Assigned | None, top: int, nex
 
 def refuse(spool: Spool, disk: Disk, kept: str) -> None:
     """WentBack where somebody knows more than the spool. kept: directory of this host's local state for the spool."""
-    if _more(spool, disk, kept):
+    if _surely_more(spool, disk, kept):
         time.sleep(PAUSE)
-        if more := _more(spool, disk, kept):
+        if more := _surely_more(spool, disk, kept):
             raise WentBack(spool, more)
 
 
+def _surely_more(spool: Spool, disk: Disk, kept: str) -> str:
+    """As _more. Damaged only for what stays damaged: no epoch is ours yet, so another head may lead, and remove what
+    was just listed."""
+    for _ in range(LOOKS - 1):
+        try:
+            return _more(spool, disk, kept)
+        except Damaged:
+            time.sleep(PAUSE)
+    return _more(spool, disk, kept)
+
+
 def _more(spool: Spool, disk: Disk, kept: str) -> str:
-    listed = history.epochs(spool, disk)
-    top = listed[-1] if listed else 0
-    next_id = history.take_stock(spool, disk, top + 1).state.next_id
-    for node in sorted(entry.name for entry in disk.list(spool.nodes)):
-        status, assigned = read(disk, spool.status(node), NodeStatus), read(disk, spool.assigned(node), Assigned)
-        if status is not None and (more := node_knows_more(status, assigned, top, next_id)):
+    led = _led(kept)  # the witnesses first: another head may lead meanwhile, and what is read later has all they know
+    nodes = sorted(entry.name for entry in disk.list(spool.nodes))
+    told = [(read(disk, spool.status(node), NodeStatus), read(disk, spool.assigned(node), Assigned)) for node in nodes]
+    top = history.leading(spool, disk)
+    stock = history.take_stock(spool, disk, (history.epochs(spool, disk) or [0])[-1] + 1)
+    for status, assigned in told:
+        if status is not None and (more := node_knows_more(status, assigned, top, stock.state.next_id)):
             return more
-    return _host_knows_more(spool, disk, kept, listed)
+    return _host_knows_more(spool, disk, led, top, stock.seals)
 
 
 def read(disk: Disk, path: str, kind: type[T]) -> T | None:
@@ -100,9 +118,9 @@ def runner_knows_more(spool: Spool, disk: Disk, seen: tuple[int, int], found: tu
         return (
             f"this node has seen assignment {seen[0]}.{seen[1]}, and the one that stands here is {found[0]}.{found[1]}"
         )
-    listed = history.epochs(spool, disk)
-    if seen[0] > (listed[-1] if listed else 0):
-        return f"this node has seen epoch {seen[0]}, and the newest here is {listed[-1] if listed else 'none'}"
+    top = history.leading(spool, disk)
+    if seen[0] > top:
+        return f"this node has seen epoch {seen[0]}, and the newest here is {top or 'none'}"
     return ""
 
 
@@ -120,17 +138,24 @@ def note_led(kept: str, epoch: Epoch) -> None:
         log.warning("this host cannot remember epoch %d: %s", epoch.number, error)
 
 
-def _host_knows_more(spool: Spool, disk: Disk, kept: str, listed: list[int]) -> str:
+def _led(kept: str) -> tuple[int, int] | None:
+    """The last epoch that a head led from here, and the bytes of it that were durable."""
     try:
         with open(os.path.join(kept, LED), encoding="utf-8") as file:
             led = json.load(file)
-        epoch, offset = int(led["epoch"]), int(led["offset"])
+        return int(led["epoch"]), int(led["offset"])
     except (OSError, ValueError, TypeError, LookupError):
-        return ""
-    if epoch > (listed[-1] if listed else 0):
-        return f"a head on this host led epoch {epoch}, and the newest here is {listed[-1] if listed else 'none'}"
-    if epoch in listed:
+        return None
+
+
+def _host_knows_more(spool: Spool, disk: Disk, led: tuple[int, int] | None, top: int, seals: dict[int, int]) -> str:
+    epoch, offset = led or (0, 0)
+    if epoch > top:
+        return f"a head on this host led epoch {epoch}, and the newest here is {top or 'none'}"
+    if epoch in history.epochs(spool, disk):
         info = disk.stat(spool.events_of(epoch))
         if info is not None and info.st_size < offset:
             return f"a head on this host wrote {offset} bytes of epoch {epoch}, and {info.st_size} are here"
+        if seals.get(epoch, offset) < offset:  # they are here, and not all of them can be read
+            raise Hole(spool.root, spool.events_of(epoch), seals[epoch])
     return ""

@@ -12,7 +12,7 @@ _skyspool_takes_value() {
     case $1 in
     -c | --cluster | -n | --name | --workdir | --git-url | --git-ref | --num-nodes | --gpus | --cpus | --memory) ;;
     --env | --env-file | --secret | --secret-file | -o | --output | --tail | --older | --pace | --address | --state | --without) ;;
-    --with | --meet | --patience) ;;
+    --with | --meet | --patience | --users | --owner) ;;
     *) return 1 ;;
     esac
 }
@@ -32,7 +32,7 @@ _skyspool_options() { # PROGRAM VERB
     skyspool.lint) echo --env --env-file --dropped ;;
     skyspool.up) echo --gpus ;;
     skyspool.down) echo --jobs ;;
-    skyspool.init) echo --name ;;
+    skyspool.init) echo --name --users --owner ;;
     skyspool.doctor) echo --with --meet --patience --output ;;
     skyspool.prune) echo --older --dry-run ;;
     skyspool.demo) echo --pace ;;
@@ -128,6 +128,7 @@ _skyspool_value() { # OPTION VERB
     --env-file | --secret-file) _skyspool_offer_files -f ;;
     --workdir | --state) _skyspool_offer_files -d ;;
     --gpus) _skyspool_offer none ;;
+    --users) _skyspool_offer "single multi" ;;
     esac
 }
 

@@ -167,6 +167,8 @@ complete -c skyspool -n '__skyspool_first_word up down init use doctor' -a '(__f
 complete -c skyspool -n '__skyspool_verb up' -l gpus -xa none -d 'What this machine has: H100:8'
 complete -c skyspool -n '__skyspool_verb down' -l jobs -d 'Cancel the jobs that run on this host first'
 complete -c skyspool -n '__skyspool_verb init' -l name -x -d 'What to call the spool'
+complete -c skyspool -n '__skyspool_verb init' -l users -xa 'single multi' -d 'multi: jobs run as who dropped them'
+complete -c skyspool -n '__skyspool_verb init' -l owner -xa '(__fish_complete_users)' -d 'The account of several users'
 complete -c skyspool -n '__skyspool_first_word use prune' -a '(__skyspool_clusters)'
 complete -c skyspool -n '__skyspool_verb doctor' -l with -xa '(__fish_print_hostnames)' -d 'Measure with this host too'
 complete -c skyspool -n '__skyspool_verb doctor' -l meet -x -d 'Meet the doctor that waits on another host'

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from skyspool.doctor import experiments, judging, meeting, probes
-from spool_layout import diagnosis, mounts
+from spool_layout import diagnosis, modes, mounts, settings
 from spool_layout.diagnosis import Diagnosis, Finding
 from spool_layout.errors import Damaged, NotASpool, SpoolError, UsageError
 from spool_layout.mounts import Mount
 from spool_layout.paths import FORMAT, Spool, probe_dir
 from spool_layout.storage import Disk
+from spool_layout.users import user_name
 
 
 class Place(NamedTuple):
@@ -113,8 +115,25 @@ def _alone(where: Place, disk: Disk) -> Diagnosis:
     with meeting.workroom(disk, where.parent) as word:
         found = probes.measure(probe_dir(where.parent, word))
     ahead = found.clock.seconds if isinstance(found.clock, probes.Offset) else 0.0
-    findings = [*mounts.judge(where.mount), *judging.alone(where.mount, found)]
+    users = settings.load(where.spool, disk).users if where.spool else "single"
+    findings = [*mounts.judge(where.mount), *judging.alone(where.mount, found, users)]
+    if where.spool:
+        findings.append(_whom(where.spool, users, disk))
     return _diagnosis(where, time.time() + ahead, findings)
+
+
+def _whom(spool: Spool, users: str, disk: Disk) -> Finding:
+    """Modes and owners of the spool's directories."""
+    account, troubles = os.stat(spool.root).st_uid, []
+    for place in modes.wanted(spool, users):
+        info = disk.stat(os.path.normpath(os.path.join(spool.root, place)))
+        if info is None:
+            troubles.append(f"{place}/ is missing")
+        elif trouble := modes.trouble(place, stat.S_IMODE(info.st_mode), users):
+            troubles.append(f"{place}/ has mode {stat.S_IMODE(info.st_mode):04o}, {trouble}")
+        elif users == "multi" and info.st_uid != account:
+            troubles.append(f"{place}/ belongs to {user_name(info.st_uid)}")
+    return judging.whom(users, user_name(account), troubles, probes.links_are_protected())
 
 
 def _diagnosis(where: Place, now: float, findings: list[Finding]) -> Diagnosis:

@@ -34,8 +34,8 @@ NEEDS_NONE = "the spool needs no such lock, but jobs may (SQLite, HDF5)"
 NFS = "use a directory on NFS, or on a disk of the one host"
 
 
-def alone(mount: Mount, found: Alone) -> list[Finding]:
-    """Of what one host measured."""
+def alone(mount: Mount, found: Alone, users: str = "single") -> list[Finding]:
+    """Of what one host measured. users: as spool.yaml says it."""
     return [
         _or_amiss("create", found.exclusive, "a name can be made once only"),
         _or_amiss("link", found.links, "hard links work, never replace, and are counted"),
@@ -44,7 +44,7 @@ def alone(mount: Mount, found: Alone) -> list[Finding]:
         kernel_locks_here(mount, found.locks),
         durability(mount, found.durable, found.commit),
         clock(mount, found.clock),
-        ownership(mount, found.uid, found.owner),
+        ownership(mount, found.uid, found.owner, users),
         *room(found.room),
     ]
 
@@ -108,18 +108,35 @@ def _ahead(offset: Offset) -> str:
     return f"{duration(abs(offset.seconds))} (give or take {duration(offset.bound)}) {side} this host's"
 
 
-def ownership(mount: Mount, uid: int, owner: int | str) -> Finding:
+def ownership(mount: Mount, uid: int, owner: int | str, users: str = "single") -> Finding:
     """Of whom a file belongs to that we made: the owner of a task file is whose job it is."""
     if isinstance(owner, str):
         return Finding("owner", "unsafe", f"nothing can be written: {owner}", "mount it with rw, or take other modes")
     if owner == uid:
         root = "; root of any client may do all (no_root_squash)" if uid == 0 and mount.network else ""
         return Finding("owner", "fine", f"files belong to who made them{root}")
+    if uid == 0 and users == "multi":
+        return Finding(
+            "owner", "fine", f"root is uid {owner} there (root_squash), which several users' spools allow for"
+        )
     if uid == 0:
         change = "run the head and the nodes as the user whose jobs they serve"
         return Finding("owner", "slow", f"root is uid {owner} there (root_squash)", change)
     change = "map users by their own numbers (no all_squash; the same idmap domain)"
     return Finding("owner", "unsafe", f"a file made by uid {uid} belongs to uid {owner}", change)
+
+
+def whom(users: str, account: str, troubles: list[str], links: bool) -> Finding:
+    """Of modes and owners in a spool. troubles: what is wrong with them; links: whether this host keeps users from
+    linking others' files."""
+    served = f"multi, as {account}" if users == "multi" else "single"
+    if troubles:
+        change = "skyspool init, as root, makes them right" if users == "multi" else "spoold fsck --repair mends that"
+        return Finding("users", "unsafe" if users == "multi" else "slow", f"{served}: {'; '.join(troubles)}", change)
+    if users == "multi" and not links:
+        text = f"{served}: on this host anybody can link others' files (fs.protected_hardlinks = 0)"
+        return Finding("users", "slow", text, "sysctl fs.protected_hardlinks=1")
+    return Finding("users", "fine", f"{served}: modes and owners are right")
 
 
 def room(found: Room) -> list[Finding]:

@@ -20,6 +20,7 @@ from skyspool.clusters import Cluster, split
 from skyspool.jobs import Waiting
 from skyspool.present import Watch, look
 from skyspool.say import hint, note
+from skyspool.tables import one_line
 from spool_layout.errors import SpoolError, UsageError
 from spool_layout.paths import is_digits, is_handle
 from spool_layout.records import Job
@@ -33,6 +34,12 @@ POLL = 0.05
 
 class Ambiguous(SpoolError):
     """A name that several live jobs have."""
+
+    fault = "user"
+
+
+class NotYours(SpoolError):
+    """Jobs of others."""
 
     fault = "user"
 
@@ -65,6 +72,7 @@ def command(words: tuple[str, ...], everything: bool, all_users: bool, yes: bool
         targets = _all(watch.state, files, None if all_users else jobs.me())
     else:
         targets = _named(cluster, disk, watch, files, named) if named else _latest(watch.state)
+    _must_be_ours(cluster, disk, watch.state, targets)
     if _agreed(cluster, targets, named, yes):
         _carry_out(cluster, disk, watch, targets, asynchronous)
 
@@ -115,6 +123,17 @@ def _live(state: State, files: list[Waiting], word: str) -> Job | Waiting | None
     return found[0] if found else None
 
 
+def _must_be_ours(cluster: Cluster, disk: Disk, state: State, targets: Targets) -> None:
+    """NotYours where jobs of others are meant, and we are no admin: the head would refuse it as well."""
+    meant = [job for ident in targets.ids if (job := state.find(ident)) and job.uid != jobs.me()]
+    if meant and not jobs.is_admin(cluster, disk):
+        told = ", ".join(f"{job.id} ({job.user})" for job in meant)
+        raise NotYours(
+            f"not your jobs: {told}: only their owners and the admins of {cluster.name} can cancel them",
+            f"skyspool cancel {cluster.word} --all      # yours",
+        )
+
+
 def _agreed(cluster: Cluster, targets: Targets, named: tuple[str, ...], yes: bool) -> bool:
     """Whether to go on: explicit jobs never ask; --all asks on a terminal, and needs -y elsewhere."""
     if named or yes or not (targets.ids or targets.files):
@@ -157,7 +176,7 @@ def _tell_done(state: State, done: list[int], taken: list[str]) -> bool:
     if stopped := [ident for ident in done if ident not in late]:
         click.echo(f"Cancelled job ID(s): {', '.join(map(str, stopped))}")
     for handle in taken:
-        click.echo(f"Cancelled before it was accepted: {handle}")
+        click.echo(f"Cancelled before it was accepted: {one_line(handle)}")
     return bool(stopped or taken)
 
 
@@ -207,12 +226,20 @@ def _ended_otherwise(state: State, ident: int) -> bool:
 
 def _tell_open(cluster: Cluster, disk: Disk, ids: list[str], asynchronous: bool) -> None:
     """What was asked for and not seen to happen."""
-    click.echo(f"Cancellation requested: {', '.join(ids)}")
+    click.echo(f"Cancellation requested: {', '.join(map(one_line, ids))}")
     now = heads.server_now(cluster.spool, disk)
     found = heads.heads(cluster, disk, now)
     if not heads.is_served(found):
         silence = heads.silence(cluster, found, look(cluster, disk).written, now)
         note(f"note: {silence}; the request waits in {cluster.spool.requests} until one runs")
     elif not asynchronous:
-        note("note: the head has not carried it out yet")
+        note(f"note: the head has not carried it out yet{_at_most(cluster, disk)}")
         hint(f"skyspool queue {cluster.word}")
+
+
+def _at_most(cluster: Cluster, disk: Disk) -> str:
+    """How many requests are carried out, which may be why it waits."""
+    from spool_layout.settings import load
+
+    most = load(cluster.spool, disk).max_requests
+    return f"; of one user's it carries out {most} a minute (max_requests in spool.yaml)" if most else ""

@@ -27,24 +27,26 @@ def command(files: tuple[str, ...], env: tuple[str, ...], env_file: str | None, 
 def check(path: str, values: dict[str, str], dropped: bool) -> bool:
     """Whether a file is a task; tells on stdout what is wrong with it."""
     from skyspool.say import note
+    from skyspool.tables import one_line
     from skyspool.task import placed
     from spool_layout.taskfile import InvalidTask, Problem, parse_task
 
+    shown = one_line(path)
     try:
         with open(path, "rb") as file:
             spec = parse_task(file.read(), overrides=values, require_absolute_workdir=dropped)
         if dropped and not spec.run and not spec.setup:
             raise InvalidTask([Problem("has neither run nor setup commands: there is nothing to do")])
     except OSError as error:
-        click.echo(f"{path}: {error.strerror}")
+        click.echo(f"{shown}: {error.strerror}")
         return False
     except InvalidTask as error:
         for problem in error.problems:
-            click.echo(placed(path, problem))
+            click.echo(one_line(placed(path, problem)))
         return False
-    note(f"{path}: is a task" + (f"; ignored: {', '.join(spec.ignored)}" if spec.ignored else ""))
+    note(f"{shown}: is a task" + (f"; ignored: {', '.join(spec.ignored)}" if spec.ignored else ""))
     for line in doubts(spec, dropped):
-        note(f"{path}: note: {line}")
+        note(f"{shown}: note: {line}")
     return True
 
 

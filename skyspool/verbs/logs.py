@@ -15,10 +15,11 @@ import click
 from skyspool import jobs
 from skyspool.clusters import Cluster, split
 from skyspool.heads import heads, is_served
-from skyspool.jobs import Waiting, one_line
+from skyspool.jobs import Waiting
 from skyspool.present import Watch, tell_age
 from skyspool.say import note
-from spool_layout.errors import UsageError
+from skyspool.tables import one_line
+from spool_layout.errors import SpoolError, UsageError
 from spool_layout.records import Job
 from spool_layout.states import EXIT_CODES, Status
 from spool_layout.storage import Disk
@@ -50,6 +51,12 @@ def command(words: tuple[str, ...], follow: bool, tail: int | None, status: bool
     return show(cluster, disk, watch, found, Wish(status, follow, tail, raw))
 
 
+class NotYours(SpoolError):
+    """Somebody else's output."""
+
+    fault = "user"
+
+
 class Wish(NamedTuple):
     """What of one job is to be shown, and how."""
 
@@ -71,7 +78,14 @@ def meant(cluster: Cluster, disk: Disk, watch: Watch, named: tuple[str, ...]) ->
 
 
 def show(cluster: Cluster, disk: Disk, watch: Watch, job: Job, wish: Wish) -> int:
-    """A job's state, its output to its end, or its output as far as it is; the code says how the job stands."""
+    """A job's state, its output to its end, or its output as far as it is; the code says how it stands. NotYours."""
+    try:
+        return _show(cluster, disk, watch, job, wish)
+    except PermissionError as error:
+        raise NotYours(f"job {job.id} is {job.user}'s, who alone may read what it prints: {error.filename}") from error
+
+
+def _show(cluster: Cluster, disk: Disk, watch: Watch, job: Job, wish: Wish) -> int:
     if wish.follow and not wish.status:
         from skyspool import following
 
@@ -132,6 +146,14 @@ def copy(cluster: Cluster, found: list[Job]) -> int:
         os.makedirs(target, exist_ok=True)
         for entry in os.scandir(source):
             if entry.name.endswith(".log") and entry.is_file(follow_symlinks=False):
-                shutil.copyfile(entry.path, os.path.join(target, entry.name), follow_symlinks=False)
+                _copy(job, entry.path, os.path.join(target, entry.name))
         click.echo(f"Job {job.id} logs: {target}")
     return 0
+
+
+def _copy(job: Job, source: str, target: str) -> None:
+    """One file. NotYours."""
+    try:
+        shutil.copyfile(source, target, follow_symlinks=False)
+    except PermissionError as error:
+        raise NotYours(f"job {job.id} is {job.user}'s, who alone may read what it prints: {error.filename}") from error

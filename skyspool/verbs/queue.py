@@ -48,7 +48,9 @@ class _View:
         new = jobs.unaccepted(cluster.spool, listed, self.state)
         self.uncounted = max(0, len(new) - jobs.LOOKED_AT)
         files = jobs.waiting(cluster.spool, disk, sorted(new, key=lambda e: e.name)[: jobs.LOOKED_AT])
-        self.shown = listing.select(self.state, files, self.uid, live_only)
+        shown = listing.select(self.state, files, self.uid, live_only)
+        self.shown = shown._replace(files=jobs.held_back(cluster, disk, self.state, shown.files))
+        self.limit = "" if os.access(cluster.spool.pending, os.R_OK) else jobs.my_limit(cluster, disk, self.state)
         tell_age(cluster, disk, present)
 
     def records(self) -> list[dict[str, object]]:
@@ -61,7 +63,7 @@ class _View:
         """The table, and what there is to say below it."""
         from skyspool import listing, tables
         from skyspool.clusters import typed
-        from skyspool.say import hint
+        from skyspool.say import hint, tell
 
         whose = "all users" if self.all_users else "current user"
         click.echo(f"Job queue of {whose} on cluster {self.cluster.name}")
@@ -70,7 +72,7 @@ class _View:
         tables.show(table, listing.narrowing())
         lines = self._below()
         for line in lines:
-            click.echo(line)
+            tell(line)
         if tables.scrolls(len(table.rows) + len(lines) + 2):
             click.echo(f"In all: {listing.summary(self.shown)}")
             if not all(job.live for job in self.shown.jobs):
@@ -80,7 +82,9 @@ class _View:
         from skyspool import listing
         from spool_layout.users import user_name
 
-        spool, lines = self.cluster.spool, []
+        spool, lines = self.cluster.spool, listing.held_back(self.shown)
+        if self.limit:
+            lines.append(f"what you drop now waits in pending/: {self.limit}")
         if self.uncounted:
             lines.append(f"and {self.uncounted} more files in {spool.pending} that no head has accepted yet")
         if (older := self.state.finished - len(self.state.ended)) > 0 and not self.live_only:

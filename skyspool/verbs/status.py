@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from typing import Any, NamedTuple
@@ -11,16 +12,18 @@ import click
 from skyspool import daemons, heads, jobs, room
 from skyspool.ages import ago, iso, shorter
 from skyspool.clusters import Cluster, ask_each
+from skyspool.enforced import enforced_data, enforced_lines
 from skyspool.present import look
-from skyspool.say import hint
+from skyspool.say import hint, tell
 from skyspool.tables import Table, show
-from spool_layout import diagnosis, reserve
+from spool_layout import diagnosis, reserve, settings
 from spool_layout.diagnosis import WARNINGS, Diagnosis, Finding
 from spool_layout.fit import number
 from spool_layout.paths import parse_attempt_key
 from spool_layout.records import GpuSlot, Job, Node
 from spool_layout.replay import State
 from spool_layout.storage import Disk
+from spool_layout.users import user_name
 
 NODES_NARROWING = (
     lambda t: t.changed("SINCE", shorter),
@@ -54,6 +57,9 @@ class _View:
     def __init__(self, cluster: Cluster) -> None:
         disk = Disk()
         self.cluster, self.now = cluster, time.time()
+        self.users = settings.load(cluster.spool, disk).users
+        owner = disk.stat(os.path.realpath(cluster.spool.root))
+        self.account = user_name(owner.st_uid) if owner else "nobody"
         listed = jobs.pending_files(cluster.spool, disk)
         self.present = look(cluster, disk)
         self.state = self.present.state
@@ -63,24 +69,29 @@ class _View:
         self.heads = heads.heads(cluster, disk, self.server_now)
         self.room = room.measure(cluster.spool, disk)
         self.warnings = warnings_of(diagnosis.kept(cluster.spool, disk))
-        self.notes = {status.node: status.notes for status, _ in daemons.node_statuses(cluster, disk)}
+        statuses = [status for status, _ in daemons.node_statuses(cluster, disk)]
+        self.notes = {status.node: status.notes for status in statuses}
+        self.enforced = {status.node: status.enforced for status in statuses}
 
     # ---- for people
 
     def show(self) -> None:
         """Print everything."""
         click.echo(f"Cluster {self.cluster.name}: {self.cluster.spool.root}")
+        click.echo(f"Users: {self.users}{f', as {self.account}' if self.users == 'multi' else ''}")
         for line in (*self._head_lines(), self._job_line(), *room_lines(self.room), *self._warning_lines()):
-            click.echo(line)
+            tell(line)
         if not self.state.nodes:
             click.echo("Nodes: none is known yet")
             hint(f"spoold node {shlex.quote(self.cluster.spool.root)}      # on each host that is to run jobs")
             return
         click.echo()
         show(node_table(self.state, self.now), NODES_NARROWING)
+        for line in enforced_lines(self.enforced):
+            tell(line)
         for name, told in self.notes.items():
             for line in told:
-                click.echo(f" {name}: {line}")
+                tell(f" {name}: {line}")
         if any(node.gpus for node in self.state.nodes.values()):
             click.echo()
             shorter_tables = (lambda t: t.without("UUID"), lambda _: gpu_table(self.state, brief=True).without("UUID"))
@@ -123,11 +134,19 @@ class _View:
         """For -o json."""
         return {
             "directory": self.cluster.spool.root,
+            "users": self.users,
+            "owner": self.account,
             "epoch": self.present.epoch,
             "head_alive": heads.is_served(self.heads),
             "heads": [_head_data(head) for head in self.heads],
             "news_at": iso(self.present.written),
-            "nodes": [node_data(self.state, node, self.notes.get(node.name, [])) for node in self.state.nodes.values()],
+            "nodes": [
+                {
+                    **node_data(self.state, node, self.notes.get(node.name, [])),
+                    "enforced": enforced_data(self.enforced.get(node.name)),
+                }
+                for node in self.state.nodes.values()
+            ],
             "jobs": {"live": len(self.state.jobs), "ended": self.state.finished, "unaccepted": self.new},
             "room": self.room._asdict(),
             "full": self.lacks or None,
@@ -200,7 +219,7 @@ def node_table(state: State, now: float) -> Table:
 def _node_row(node: Node, now: float) -> tuple[str, ...]:
     cpus = node.cpus_milli - sum(share.cpus_milli for share in node.shares.values())
     memory = node.memory_mb - sum(share.memory_mb for share in node.shares.values())
-    state = "stopped" if node.left else node.state
+    state = "stopped" if node.left else "awaited" if node.awaited and node.state == "up" else node.state
     return (
         node.name,
         state,

@@ -11,6 +11,7 @@ from skyspool.clusters import split
 from skyspool.jobs import Waiting
 from skyspool.present import Watch, tell_age
 from skyspool.reasons import Reason, why
+from skyspool.say import tell
 from spool_layout.records import Job
 from spool_layout.replay import State
 from spool_layout.states import Status
@@ -33,7 +34,7 @@ def command(words: tuple[str, ...], output: str) -> None:
         watch = Watch(cluster, disk)
         files = jobs.waiting(cluster.spool, disk, jobs.unaccepted(cluster.spool, listed, watch.state))
         meant = [job for job in watch.state.jobs.values() if job.status is Status.PENDING and job.uid == jobs.me()]
-        meant += [file for file in files if file.uid == jobs.me()]
+        meant += jobs.held_back(cluster, disk, watch.state, [file for file in files if file.uid == jobs.me()])
     tell_age(cluster, disk, watch.present)
     served = heads.is_served(heads.heads(cluster, disk))
     found = [_reason(watch.state, item, served) for item in meant]
@@ -43,7 +44,7 @@ def command(words: tuple[str, ...], output: str) -> None:
         click.echo(json.dumps([{"job_id": ident, **reason.data()} for ident, reason in found], indent=2))
         return
     for _, reason in found:
-        click.echo(reason.text)
+        tell(reason.text)
     if not found:
         click.echo("none of your jobs waits", err=True)
 

@@ -5,7 +5,7 @@ caller throws the state away if it cannot commit them. The steps, in this order,
 the next one needs:
 
     nodes      what they are, whether they are heard
-    ranks      what came of the attempts: begun, failed, over, lost (transitions.py)
+    ranks      what came of the attempts: begun, failed, over, lost (transitions.py); those that surface (remnants.py)
     files      waiting files that were deleted or edited; new files accepted or rejected
     requests   cancel
     starts     slots for whoever fits (scheduler.py), and what could never fit
@@ -22,6 +22,7 @@ from spool_layout.records import AnyEvent, Gpu, Job, Node, NodeStatus
 from spool_layout.replay import State
 from spool_layout.states import Status
 from spoold.core.model import Change, Look, NewFile, Policy, Report, Request, Silent
+from spoold.core.remnants import REASON, over_by, strays
 from spoold.core.scheduler import schedule
 from spoold.core.transitions import gone_ranks, outcome
 
@@ -48,6 +49,8 @@ def decide(state: State, look: Look, policy: Policy) -> list[AnyEvent]:
     for silent in look.silent:
         miss(tick, silent)
     judge_ranks(tick, reports)
+    for report in look.reports:
+        take_in(tick, report.status)
     for change in look.changes:
         take_change(tick, change)
     for file in look.new:
@@ -67,8 +70,16 @@ def hear(tick: Decision, report: Report) -> None:
     event = described(report, tick.look.now)
     if twice := offered_elsewhere(tick.state, event):
         event = msgspec.structs.replace(event, gpus=[gpu for gpu in event.gpus if gpu.uuid not in twice])
-    if node is None or described(Report(_as_status(node), node.state), event.at) != event:
+    if node is not None and report.status.seen[0] < node.awaited:
+        event = msgspec.structs.replace(event, awaited=node.awaited)
+    if node is None or _known(node, event.at) != event:
         tick.add(event)
+
+
+def _known(node: Node, at: float) -> records.NodeChanged:
+    """The event that would note what is known of a node."""
+    event = described(Report(_as_status(node), node.state), at)
+    return msgspec.structs.replace(event, awaited=node.awaited)
 
 
 def described(report: Report, at: float) -> records.NodeChanged:
@@ -104,7 +115,7 @@ def miss(tick: Decision, silent: Silent) -> None:
     if not silent.listed and silent.heard == "down" and not holds:
         tick.add(records.NodeChanged(name=node.name, at=tick.look.now, state="removed"))
     elif node.state != silent.heard:
-        tick.add(described(Report(_as_status(node), silent.heard), tick.look.now))
+        tick.add(msgspec.structs.replace(_known(node, tick.look.now), state=silent.heard))
 
 
 def _by_index(gpus: list[Gpu]) -> list[Gpu]:
@@ -141,6 +152,14 @@ def judge_ranks(tick: Decision, reports: dict[str, Report]) -> None:
         phases_by_node = {node: _phase(reports, node, f"{ident}.{attempt}") for node in sorted(nodes)}
         for node in gone_ranks(phases_by_node):
             tick.add(records.Gone(id=ident, attempt=attempt, node=node, at=tick.look.now))
+
+
+def take_in(tick: Decision, status: NodeStatus) -> None:
+    """Attempts that surface on a node: nothing that they may use is given out, and they are stopped."""
+    found = strays(tick.state, status) if status.node not in tick.look.ahead else []
+    if found:
+        over, now = over_by(tick.state, found), tick.look.now
+        tick.add(records.Surfaced(node=status.node, jobs=found, over=over, day=tick.look.day, reason=REASON, at=now))
 
 
 def _phase(reports: dict[str, Report], node: str, key: str) -> records.Phase | None:
@@ -225,7 +244,8 @@ def take_request(tick: Decision, request: Request) -> None:
     if request.key in tick.state.requests:
         return
     jobs = [] if request.problem else asked_for(tick, request)
-    allowed = [job for job in jobs if request.uid in (job.uid, tick.policy.uid)]
+    anybodys = request.uid in {0, tick.policy.uid, *tick.policy.admins}
+    allowed = [job for job in jobs if anybodys or job.uid == request.uid]
     reason = request.problem
     if len(allowed) < len(jobs):
         reason = f"not {request.user}'s: " + ", ".join(str(j.id) for j in jobs if j not in allowed)

@@ -11,7 +11,7 @@ from spool_layout.states import Status
 
 def broken(state: State) -> list[str]:
     """Sentences about what must not be; [] for a sound state."""
-    return [*_slots(state), *_shares(state), *_jobs(state), *_names(state)]
+    return [*_slots(state), *_offered_twice(state), *_shares(state), *_held(state), *_jobs(state), *_names(state)]
 
 
 def _slots(state: State) -> Iterator[str]:
@@ -34,13 +34,34 @@ def _holder(state: State, node: Node, key: str) -> Iterator[str]:
         yield f"{node.name} is held by attempt {key}, which has no claim to it"
 
 
+def _offered_twice(state: State) -> Iterator[str]:
+    first: dict[str, str] = {}
+    for node in state.nodes.values():
+        for slot in node.gpus:
+            if first.setdefault(slot.gpu.uuid, node.name) != node.name:
+                yield f"P3: GPU {slot.gpu.uuid} is a slot of {first[slot.gpu.uuid]} and of {node.name}"
+
+
 def _shares(state: State) -> Iterator[str]:
     for node in state.nodes.values():
         for key in node.shares:
             yield from _holder(state, node, key)
 
 
+def _held(state: State) -> Iterator[str]:
+    """What was given up is held until it is gone."""
+    for (ident, attempt), nodes in state.held.items():
+        for name in sorted(nodes):
+            if name not in state.nodes or f"{ident}.{attempt}" not in state.nodes[name].shares:
+                yield f"attempt {ident}.{attempt} was given up on {name}, and holds nothing there"
+
+
 def _jobs(state: State) -> Iterator[str]:
+    if list(state.jobs) != sorted(state.jobs):
+        yield f"P9: the live jobs are not in order of acceptance: {list(state.jobs)}"
+    for job in state.known():
+        if job.id >= state.next_id:
+            yield f"job {job.id} is known, and the next one gets ID {state.next_id}"
     for job in state.jobs.values():
         if not job.live:
             yield f"P2: job {job.id} is {job.status}, and among the live ones"
@@ -53,7 +74,10 @@ def _jobs(state: State) -> Iterator[str]:
 
 def _granted(state: State, job: Job) -> Iterator[str]:
     for allocation in job.allocations:
-        slots = {slot.gpu.uuid: slot for slot in state.nodes[allocation.node].gpus}
+        node = state.nodes.get(allocation.node)
+        if node is None or job.key not in node.shares:
+            yield f"P3: job {job.id} was granted a share of {allocation.node}, which says otherwise"
+        slots = {slot.gpu.uuid: slot for slot in node.gpus} if node else {}
         for uuid, milli in allocation.gpus.items():
             if uuid not in slots or slots[uuid].holders.get(job.key) != milli:
                 yield f"P3: job {job.id} was granted {milli} of {uuid}, the slot says otherwise"

@@ -73,10 +73,12 @@ class Look(NamedTuple):
     requests: tuple[Request, ...] = ()
     reports: tuple[Report, ...] = ()
     silent: tuple[Silent, ...] = ()
+    ahead: frozenset[str] = frozenset()  # nodes that have seen a later epoch: the spool may just have gone back
 
 
 class Policy(NamedTuple):
     """The settings that decisions go by."""
 
-    uid: int = 0  # of the head: may cancel everybody's
+    uid: int = 0  # of the head
+    admins: frozenset[int] = frozenset()  # who may cancel everybody's jobs, as root and the head's user may
     unsatisfiable_after: float = 600.0

@@ -10,7 +10,13 @@ tells what it began since (`meanwhile`). So of an attempt that holds slots by th
                                           node is back and has reported it gone
 
 and an attempt that only a node tells of is FAILED; what still runs of it is stopped. Whatever else waits by the events
-did not run: no node began it.
+did not run: no heard node began it.
+
+A node that was left out, or that joined after the backup, may come back with attempts that no event knows (`strays`).
+They hold what is idle there until they are gone, and are stopped. Their job is FAILED if it waits, so that it does not
+run beside them, or if its ID was given in the time that is forgotten; if it runs elsewhere by now, or has ended, that
+stays so. Until such a node has read what is assigned now, and so has told all, it gets no work (Node.awaited), so that
+no slot is given out that a stray uses.
 """
 
 from __future__ import annotations
@@ -20,6 +26,7 @@ from collections.abc import Iterable
 from spool_layout.paths import parse_attempt_key
 from spool_layout.records import GONE, Job, NodeStatus, Remnant
 from spool_layout.replay import State
+from spool_layout.states import Status
 
 REASON = "restored: the spool was taken back from a backup, and what came of this job is not known; run it again"
 
@@ -69,3 +76,25 @@ def _merged(known: Remnant | None, told: Remnant) -> Remnant:
     return Remnant(
         told.id, told.attempt, nodes, told.name or known.name, told.user or known.user, told.uid or known.uid
     )
+
+
+def strays(state: State, status: NodeStatus) -> list[Remnant]:
+    """The attempts that run on a node and have no claim to anything there, by ID. Those of a job that no event can know
+    wait until the node is not awaited any more: then it tells whose they are."""
+    node = state.nodes[status.node]
+    return [
+        told
+        for told in sorted(_told_by(status), key=lambda told: (told.id, told.attempt))
+        if told.nodes
+        and f"{told.id}.{told.attempt}" not in node.shares
+        and not (node.awaited and state.was_never_given(told.id))
+    ]
+
+
+def over_by(state: State, strays: list[Remnant]) -> list[int]:
+    """The jobs that are FAILED since attempts of theirs surfaced. One that the events know as over (an old report
+    that was read once more) fails nobody."""
+    waiting = {ident: job for ident, job in state.jobs.items() if job.status is Status.PENDING}
+    waits = {s.id for s in strays if s.id in waiting and s.attempt > waiting[s.id].attempt}
+    unknown = {stray.id for stray in strays if state.find(stray.id) is None and state.was_never_given(stray.id)}
+    return sorted(waits | unknown)

@@ -48,7 +48,7 @@ def schedule(nodes: Iterable[Node], queue: Iterable[Job]) -> list[Grant]:
 
 def open_rooms(nodes: Iterable[Node]) -> list[Room]:
     """What is free on the nodes that may get work now."""
-    return [Room(node) for node in nodes if node.state == "up" and not node.left]
+    return [Room(node) for node in nodes if node.open]
 
 
 def by_shape(queue: Iterable[Job]) -> dict[Shape, deque[int]]:

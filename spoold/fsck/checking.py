@@ -13,6 +13,7 @@ import time
 from spool_layout.paths import Spool
 from spool_layout.settings import Settings, load
 from spool_layout.storage import Disk
+from spoold.account import settle
 from spoold.fsck.facts import Facts, gather
 from spoold.fsck.judging import Finding, judge
 from spoold.fsck.mending import hold_lock, mend
@@ -23,13 +24,13 @@ PAUSE = 1.0  # seconds between two: longer than any step of a head
 
 def look(spool: Spool, disk: Disk, settings: Settings, looks: int = LOOKS) -> tuple[list[Finding], Facts]:
     """What is wrong and stays so; and the last look."""
-    facts = gather(spool, disk, settings.id)
+    facts = gather(spool, disk, settings.id, settings.users)
     found = judge(facts)
     for _ in range(looks - 1):
         if not found:
             break
         time.sleep(PAUSE)
-        facts = gather(spool, disk, settings.id)
+        facts = gather(spool, disk, settings.id, settings.users)
         again = set(judge(facts))
         found = [finding for finding in found if finding in again]
     return found, facts
@@ -39,6 +40,7 @@ def run_fsck(root: str, *, repair: bool, output: str) -> int:
     """`spoold fsck ROOT`. The exit code."""
     spool, disk = Spool(root), Disk()
     settings = load(spool, disk)
+    settle(spool, settings)
     found, facts = look(spool, disk, settings)
     mended: list[Finding] = []
     if repair and found:

@@ -14,8 +14,9 @@ import msgspec
 from spool_layout import history
 from spool_layout.errors import Damaged
 from spool_layout.history import Stock
+from spool_layout.modes import wanted
 from spool_layout.paths import Spool, epoch_of, generation_of, is_day, is_digits
-from spool_layout.records import Assigned, Job, Ledger, NodeOwner, NodeStatus, decode, decode_event, decode_events
+from spool_layout.records import Assigned, Job, Ledger, NodeOwner, NodeStatus, decode, decode_events
 from spool_layout.storage import Disk
 
 TRIES = 5  # of a history that heads pack away while it is read
@@ -23,12 +24,12 @@ T = TypeVar("T")
 
 
 class Tail(NamedTuple):
-    """What lies behind the valid records of the newest event file: bytes, and how many whole records among them."""
+    """What lies behind the valid records of the newest event file that has any. hole: something durable is lost."""
 
     epoch: int = 0
     valid: int = 0
     bytes: int = 0
-    records: int = 0
+    hole: bool = False
 
 
 class Day(msgspec.Struct, frozen=True):
@@ -62,17 +63,25 @@ class Facts(msgspec.Struct, frozen=True):
     vouched: tuple[tuple[int, int], str] = ((0, 0), "")  # the generation that counts, and its digest if it is told
     generations: list[tuple[int, int]] = []
     claims: dict[str, list[str] | None] = {}  # name in claims/ -> what stands in it; None: it is no directory
+    pending: frozenset[str] = frozenset()
     running: frozenset[str] = frozenset()
+    rejected: frozenset[str] = frozenset()
     days: dict[str, Day] = {}
     nodes: dict[str, Records] = {}
     logs: int = 0  # the highest ID in logs/
+    top: int = 0  # the newest epoch that has its first record
+    users: str = "single"  # as spool.yaml says it
+    strangers: dict[str, int] = {}  # directories of a spool of several users that are not its account's -> whose
 
 
-def gather(spool: Spool, disk: Disk, spool_id: str) -> Facts:
-    """One look. spool_id: as spool.yaml says it. OSError where the file system does not answer."""
-    modes = {os.path.relpath(path, spool.root): _mode(disk, path) for path in spool.directories}
+def gather(spool: Spool, disk: Disk, spool_id: str, users: str = "single") -> Facts:
+    """One look. spool_id, users: as spool.yaml says them. OSError where the file system does not answer."""
+    places = {place: os.path.normpath(os.path.join(spool.root, place)) for place in wanted(spool, users)}
+    modes = {place: _mode(disk, path) for place, path in places.items()}
+    strangers = _strangers(disk, spool, places) if users == "multi" else {}
     if any(modes[os.path.relpath(path, spool.root)] in (None, -1) for path in (spool.events, spool.generations)):
-        return Facts(modes, spool_id, damage="a directory of the history is missing")
+        damage = "a directory of the history is missing"
+        return Facts(modes, spool_id, damage=damage, users=users, strangers=strangers)
     stock, damage = _history(spool, disk)
     epochs = history.epochs(spool, disk)
     ledger, digest = _ledger(spool, disk)
@@ -89,11 +98,23 @@ def gather(spool: Spool, disk: Disk, spool_id: str) -> Facts:
         _vouched(spool, disk, epochs),
         sorted(generation for generation in found if generation),
         {name: _inside(disk, os.path.join(spool.claims, name)) for name in _names(disk, spool.claims)},
+        frozenset(_names(disk, spool.pending)),
         frozenset(_names(disk, spool.running)),
+        frozenset(_names(disk, spool.rejected)),
         {day: _day(spool, disk, day) for day in _names(disk, spool.done) if is_day(day)},
         {node: _records(spool, disk, node) for node in _names(disk, spool.nodes)},
         max((int(n) for n in _names(disk, spool.logs) if is_digits(n) and len(n) < 19), default=0),
+        history.leading(spool, disk) if stock is not None else (epochs or [0])[-1],
+        users,
+        strangers,
     )
+
+
+def _strangers(disk: Disk, spool: Spool, places: dict[str, str]) -> dict[str, int]:
+    """Directories that are not whose the spool is."""
+    account = os.stat(spool.root).st_uid
+    owners = {place: info.st_uid for place, path in places.items() if (info := disk.stat(path)) is not None}
+    return {place: owner for place, owner in owners.items() if owner != account}
 
 
 def _mode(disk: Disk, path: str) -> int | None:
@@ -132,14 +153,17 @@ def _history(spool: Spool, disk: Disk) -> tuple[Stock | None, str]:
 
 
 def _tail(spool: Spool, disk: Disk, epochs: list[int]) -> Tail:
-    data = (disk.read(spool.events_of(epochs[-1])) if epochs else None) or b""
-    try:
-        _, valid = decode_events(data)
-        behind = data[valid:]
-        whole = [line for line in behind.splitlines(keepends=True) if decode_event(line) is not None]
-    except Damaged:
-        return Tail()  # told as damage of the history
-    return Tail(epochs[-1] if epochs else 0, valid, len(behind), len(whole))
+    tail = Tail()
+    for epoch in reversed(epochs):
+        data = disk.read(spool.events_of(epoch)) or b""
+        try:
+            events, valid = decode_events(data)
+            tail = Tail(epoch, valid, len(data) - valid, history.has_hole(data, valid))
+        except Damaged:
+            return Tail()  # told as damage of the history
+        if events or tail.hole:
+            break
+    return tail
 
 
 def _vouched(spool: Spool, disk: Disk, epochs: list[int]) -> tuple[tuple[int, int], str]:

@@ -6,18 +6,18 @@ where nobody but a person can tell what is right: what a damaged record said is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import NamedTuple
 
-from spool_layout.paths import claim_epoch_of, id_of
-from spool_layout.records import Assigned, Ledger, NodeOwner, NodeStatus
+from spool_layout.modes import mode_of, trouble
+from spool_layout.paths import FORMAT, claim_epoch_of, ended_file, id_of, is_task_file, without_ending
+from spool_layout.records import GONE, Assigned, Job, Ledger, NodeOwner, NodeStatus
 from spool_layout.replay import State
 from spoold.core.invariants import broken
 from spoold.fsck.facts import Day, Facts, Records
 from spoold.restored import node_knows_more
 
-PRIVATE = ("tmp", "pending", "requests", "claims")  # hold task files, with their secrets
-MAKE, CLOSE, LEDGER, ASIDE, DONE, TELL = "make", "close", "ledger", "set aside", "to done", "tell"
+MAKE, CLOSE, LEDGER, ASIDE, DONE, TELL, WHY = "make", "close", "ledger", "set aside", "to done", "tell", "why"
 NEXT_HEAD = "the next head does that by itself"
 RECOVER = "spoold recover DIR goes past it"
 
@@ -46,26 +46,22 @@ def _unfinished(place: str, text: str) -> Finding:
 
 def _directories(facts: Facts) -> Iterator[Finding]:
     for name, mode in facts.modes.items():
-        wanted = wanted_mode(name)
+        wanted = mode_of(name, facts.users)
         if mode is None:
             yield Finding(name, "the directory is missing", f"make it, with mode {wanted:04o}", mend=MAKE)
         elif mode == -1:
             yield Finding(name, "is no directory", "look at what stands there, and move it away")
-        elif mode & ~wanted & 0o077:
-            who = "others may look into it" if name in PRIVATE else "others may write to it"
+        elif who := trouble(name, mode, facts.users):
             yield Finding(name, f"has mode {mode:04o}: {who}", f"give it mode {wanted:04o}", mend=CLOSE)
-
-
-def wanted_mode(name: str) -> int:
-    """The mode of one of a spool's directories."""
-    return 0o700 if name in PRIVATE else 0o755
+    for name, owner in facts.strangers.items():
+        yield Finding(name, f"belongs to user {owner}", "as root, give it to the account that the spool belongs to")
 
 
 # ---- events and ledger
 
 
 def _history(facts: Facts) -> Iterator[Finding]:
-    if facts.damage:
+    if facts.damage and not facts.tail.hole:
         remedy = "nothing mends that: keep a copy of events/ and ledger/, and take the spool back from a backup"
         yield Finding("events", facts.damage, remedy)
     yield from _tail(facts)
@@ -81,12 +77,12 @@ def _history(facts: Facts) -> Iterator[Finding]:
 
 def _tail(facts: Facts) -> Iterator[Finding]:
     tail, place = facts.tail, f"events/{facts.tail.epoch}.jsonl"
-    if tail.records:
+    if tail.hole:
         yield Finding(
             place,
-            f"is damaged at byte {tail.valid}, and {tail.records} whole records stand behind: they do not count",
-            "nothing mends that: a crash of the file server in the middle of a write leaves this, and then it never "
-            "happened; if there was none, keep a copy, and take the spool back from a backup",
+            f"is damaged at byte {tail.valid}, before records that were durable",
+            "keep a copy, and take the spool back from a backup; or cut the file there, as to take the spool back to "
+            f"that moment: truncate -s {tail.valid} {place}, then spoold recover DIR --force",
         )
     elif tail.bytes:
         yield _unfinished(place, f"ends in {tail.bytes} bytes of a write that was cut: they never happened")
@@ -116,7 +112,9 @@ def _ledger(facts: Facts) -> Iterator[Finding]:
 def _with_state(facts: Facts) -> Iterator[Finding]:
     yield from _claims(facts)
     if facts.stock is not None:
+        yield from _waiting(facts, facts.stock.state)
         yield from _running(facts, facts.stock.state)
+        yield from _rejected(facts)
         for day, found in facts.days.items():
             yield from _day(facts, facts.stock.state, day, found)
         yield from _untold(facts, facts.stock.state)
@@ -138,20 +136,37 @@ def _stray(place: str, text: str) -> Finding:
     return Finding(place, text, "move it to rejected/, with the reason beside it", mend=ASIDE)
 
 
+def _waiting(facts: Facts, state: State) -> Iterator[Finding]:
+    """Jobs that wait, and whose file is nowhere: its owner removed it."""
+    claimed = {name for inside in facts.claims.values() for name in inside or ()}
+    for name in sorted(state.waiting.keys() - facts.pending - facts.running - claimed):
+        if not any(claim.startswith("new-") for claim in claimed):  # just accepted, it has its old name still
+            yield _unfinished(f"pending/{name}", f"is not there, and job {state.waiting[name]} waits: it is cancelled")
+
+
 def _running(facts: Facts, state: State) -> Iterator[Finding]:
     for name in sorted(facts.running):
         ident = id_of(name)
-        job = state.find(ident) if ident is not None else None
-        if ident is None or (job is not None and job.file != name) or (job is None and not _how(facts, ident)):
+        known = state.find(ident) if ident is not None else None
+        job = known or _how(facts, ident)
+        if name in state.waiting:
+            yield _stray(f"running/{name}", f"job {ident} waits")
+        elif job is None or job.file != name:
             yield _stray(f"running/{name}", "is the file of no job that was started")
-        elif job is None:
+        elif known is None:
             yield Finding(f"running/{name}", f"job {ident} has ended", "move it to done/", mend=DONE)
         elif not job.live:
             yield _unfinished(f"running/{name}", f"job {ident} has ended")
 
 
-def _how(facts: Facts, ident: int) -> bool:
-    return any(ident in day.told for day in facts.days.values())
+def _rejected(facts: Facts) -> Iterator[Finding]:
+    for name in sorted(facts.rejected):
+        if is_task_file(name) and f"{without_ending(name)}.error" not in facts.rejected:
+            yield Finding(f"rejected/{name}", "has no reason beside it", "write it, as the events say it", False, WHY)
+
+
+def _how(facts: Facts, ident: int | None) -> Job | None:
+    return next((day.told[ident] for day in facts.days.values() if ident in day.told), None)
 
 
 def _day(facts: Facts, state: State, day: str, found: Day) -> Iterator[Finding]:
@@ -159,8 +174,21 @@ def _day(facts: Facts, state: State, day: str, found: Day) -> Iterator[Finding]:
         ident = id_of(name)
         if ident is not None and ident < state.next_id and ident in state.jobs:
             yield Finding(f"done/{day}/{name}", f"job {ident} has not ended", "a label that is wrong: remove it")
+        elif ident is not None and (job := state.ended.get(ident) or found.told.get(ident)):
+            yield from _mislabelled(day, name, job)
     for name in found.torn:
-        yield Finding(f"done/{day}/{name}", "has a line that is no record", "none is needed: its job was told again")
+        text, remedy = (
+            "has a line that is no record",
+            "nothing is needed: a host lost power, and its job was told again",
+        )
+        yield Finding(f"done/{day}/{name}", text, remedy, fault=False)
+
+
+def _mislabelled(day: str, name: str, job: Job) -> Iterator[Finding]:
+    proper = ended_file(job.file, job.status)
+    if (day, name) != (job.day, proper):
+        remedy = f"a label that is wrong: move it to done/{job.day}/{proper}"
+        yield Finding(f"done/{day}/{name}", f"job {job.id} ended as {job.status} on {job.day}", remedy)
 
 
 def _untold(facts: Facts, state: State) -> Iterator[Finding]:
@@ -191,15 +219,58 @@ def _ids(facts: Facts, state: State) -> Iterator[Finding]:
 
 
 def _nodes(facts: Facts) -> Iterator[Finding]:
-    top = facts.epochs[-1] if facts.epochs else 0
+    top = facts.top
     state = facts.stock.state if facts.stock else None
     for node, records in facts.nodes.items():
         yield from _damaged(f"nodes/{node}", records)
+        yield from _named(node, records)
+        if state is not None:
+            yield from _agreed(state, node, records, top)
         assigned = records.assigned if isinstance(records.assigned, Assigned) else None
         if isinstance(records.status, NodeStatus) and (
             more := node_knows_more(records.status, assigned, top, state.next_id if state else None)
         ):
             yield Finding(f"nodes/{node}/status.json", more, RECOVER)
+
+
+def _named(node: str, records: Records) -> Iterator[Finding]:
+    """Records of another node, or of a program that is newer than this one."""
+    status, remedy = records.status, "look who writes there: no head hears this node"
+    if isinstance(status, NodeStatus) and status.node != node:
+        yield Finding(f"nodes/{node}/status.json", f"is of node {status.node}", remedy)
+    for name in ("status", "assigned"):
+        record = getattr(records, name)
+        if not isinstance(record, str | None) and record.format > FORMAT:
+            text = f"has format {record.format}, this program knows {FORMAT}"
+            yield Finding(f"nodes/{node}/{name}.json", text, "upgrade skyspool here")
+
+
+def _agreed(state: State, node: str, records: Records, top: int) -> Iterator[Finding]:
+    """Whether head and node say of the attempts there what the events say."""
+    place, known = f"nodes/{node}", state.nodes.get(node)
+    granted = set(known.shares) if known else set()
+    if isinstance(records.assigned, Assigned):
+        if records.assigned.version[0] > top:
+            text = f"is of epoch {records.assigned.version[0]}, and the newest here is {top}"
+            yield Finding(f"{place}/assigned.json", text, RECOVER)
+        elif granted != records.assigned.attempts.keys():
+            yield _unfinished(f"{place}/assigned.json", _differ(records.assigned.attempts.keys(), granted))
+    elif granted and records.assigned is None:
+        yield _unfinished(f"{place}/assigned.json", _differ(set(), granted))
+    if isinstance(records.status, NodeStatus):
+        live = {key for key, phase in records.status.attempts.items() if phase.phase not in GONE}
+        if live - granted:
+            text = f"attempt {', '.join(sorted(live - granted))} runs there, and no event knows it"
+            yield _unfinished(f"{place}/status.json", text)
+
+
+def _differ(told: Set[str], granted: Set[str]) -> str:
+    more = "; ".join(
+        f"attempt {', '.join(sorted(keys))} {words}"
+        for keys, words in ((granted - told, "is missing"), (told - granted, "is over, or never was granted"))
+        if keys
+    )
+    return f"is not what the events say: {more}"
 
 
 def _damaged(place: str, records: Records) -> Iterator[Finding]:

@@ -1,39 +1,44 @@
 """`spoold recover DIR`: go on with a spool that was restored from a backup, past everything that happened meanwhile.
 
-What is on disk if it is cut, and who goes on; before step 4 is done every daemon refuses, and it is done again:
+What is on disk if it is cut, and who goes on; before step 3 is done every daemon refuses, and it is done again:
 
     1 the lock is held, nodes are listened to      nothing was changed
-    2 an epoch is claimed: the next one            a higher epoch than before, not as high as nodes have seen: as before
-    3 its events: sealed, then `restored`          as before; done again, `restored` skips as many IDs once more, and
-                                                   finds the same jobs or none
-    4 an epoch above all that anybody has seen     heads may lead from here on (where only numbers within an epoch went
-      is claimed and sealed; as by any head,       back, until assigned.json is written they refuse still): the next one
-      files are moved, assigned.json is written    takes over and does the rest, as always
+    2 an epoch above all that anybody has seen     an epoch without a first record holds nothing, and hides nothing
+      is claimed                                   (restored.py goes by the newest whole one)
+    3 its first record: sealed, and in it          heads may lead from here on (where only numbers within an epoch went
+      `restored`                                   back, until assigned.json is written they refuse still): the next one
+    4 as by any head, files are moved,             takes over and does the rest, as always
+      assigned.json is written
     5 the ledger is written                        readers use the generation before
 
+One record, since with either half of it alone the spool would look sound: in the next epoch nodes may have been before,
+and jobs that they began would begin again.
+
 A node that is away is asked for. Left out by name (--without), its attempts are FAILED as well, and held until it is
-back; what it began after the backup, and nobody knows of, runs on and may run a second time: that is what leaving a
-node out means.
+back. What it began after the backup, and nobody knows of, runs on until the node is back; a job that waits by the
+backup may run a second time meanwhile: that is what leaving a node out means. When it is back, the head takes in what
+it tells (core/remnants.py), and gives it nothing before that.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
-import socket
 import sys
 import time
 
-from spool_layout import history, leadership
+from spool_layout import history
 from spool_layout.errors import SpoolError, Taken
 from spool_layout.leadership import HeadLock
 from spool_layout.paths import Spool, claim_epoch_of, epoch_of, id_of, is_digits, parse_attempt_key
-from spool_layout.records import Assigned, Leader, NodeStatus, Restored
+from spool_layout.records import Assigned, NodeStatus, Restored
+from spool_layout.replay import State
 from spool_layout.settings import Settings, load
 from spool_layout.storage import Disk
+from spoold.account import settle
 from spoold.core.remnants import REASON, remnants
 from spoold.fsck.mending import hold_lock, take_over
-from spoold.local import state_dir, version
+from spoold.local import state_dir
 from spoold.restored import WentBack, note_led, read, refuse
 
 LONGEST_WATCH = 15.0  # seconds that is waited for a sign of life of every node
@@ -48,6 +53,7 @@ def run_recover(root: str, *, without: tuple[str, ...], force: bool, state: str 
     """`spoold recover ROOT`. The exit code."""
     spool, disk = Spool(root), Disk()
     settings = load(spool, disk)
+    settle(spool, settings, state)
     kept = state_dir(settings.id, state)
     lock = hold_lock(spool, settings)
     try:
@@ -112,32 +118,35 @@ def recover(
 ) -> None:
     """Steps 2 to 5."""
     above, used = highest_epoch(spool, disk), highest_id(spool, disk)
-    event = note_restored(spool, disk, nodes, used)
     if lock.lost:
         raise Taken(f"another head took the lock of {spool.root}", "stop every head, then do this again")
-    term = take_over(spool, disk, settings, above + SPARE)
+    events: list[Restored] = []
+
+    def restored(state: State) -> Restored:
+        events.append(what_is_restored(state, nodes, used, above + SPARE + 1))
+        return events[0]
+
+    term = take_over(spool, disk, settings, above + SPARE, restored)
     term.keeper.write()
     note_led(kept, term.epoch)
     print(f"{spool.root} goes on with epoch {term.epoch.number}; the next job gets ID {term.state.next_id}")
-    for remnant in event.jobs:
+    for remnant in events[0].jobs:
         print(f"job {remnant.id} of {remnant.user or 'somebody'} ({remnant.name or 'no name'}) is FAILED (restored)")
 
 
-def note_restored(spool: Spool, disk: Disk, nodes: dict[str, NodeStatus], used: int) -> Restored:
-    """Commit what the restore means, in the next epoch: low enough that every daemon refuses still."""
-    epoch = leadership.take(spool, disk)
-    if epoch is None:
-        raise Taken(f"another head has just taken over {spool.root}", "stop it, then do this again")
+def what_is_restored(state: State, nodes: dict[str, NodeStatus], used: int, epoch: int) -> Restored:
+    """What the restore means. used: the highest ID that is known; epoch: in which the spool goes on, or a lower one
+    that nobody has seen."""
     now = time.time()
-    leader = Leader(host=socket.gethostname(), pid=os.getpid(), since=now, version=version())
-    state = leadership.seal(epoch, leader, now).state
-    over = remnants(state, nodes)
-    next_id = max(state.next_id, used + 1) + SPARE
-    day = time.strftime("%Y-%m-%d", time.gmtime(now))
-    event = Restored(next_id=next_id, jobs=over, day=day, reason=REASON, at=now)
-    state.apply(event)  # ImpossibleEvent before it is durable
-    epoch.append([event])
-    return event
+    return Restored(
+        next_id=max(state.next_id, used + 1) + SPARE,
+        jobs=remnants(state, nodes),
+        day=time.strftime("%Y-%m-%d", time.gmtime(now)),
+        reason=REASON,
+        at=now,
+        left_out=tuple(sorted(state.nodes.keys() - nodes.keys())),
+        epoch=epoch,
+    )
 
 
 def highest_epoch(spool: Spool, disk: Disk) -> int:

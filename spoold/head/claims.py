@@ -77,15 +77,15 @@ class Claims:
         """EPOCH.TOKEN/CLAIM, which names the file among those of all heads."""
         return f"{self.folder}/{claim}"
 
-    def take(self, kind: str, source: str, name: str, ready: Ready | None = None) -> bool:
-        """Move a file in. False: there was none at source."""
+    def take(self, kind: str, source: str, name: str, ready: Ready | None = None) -> str | None:
+        """Move a file in: its name here. None: there was none at source."""
         self._count += 1
         claim = f"{kind}-{self._count}-{shortened(name)}"
         moved = self.disk.move(source, self.path(claim), ready.inode if ready and ready.inode else None)
         if not moved and claim not in self._listed():
-            return False  # by a listing: after a lost reply the file is here all the same
+            return None  # by a listing: after a lost reply the file is here all the same
         self.held[claim] = ready
-        return True
+        return claim
 
     def _listed(self) -> set[str]:
         try:

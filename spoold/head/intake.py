@@ -15,16 +15,17 @@ from __future__ import annotations
 
 import logging
 import os
+import traceback
 from collections.abc import Callable
 from typing import NamedTuple
 
 from spool_layout import history
-from spool_layout.paths import Spool, encodable, is_digits, is_passing, is_task_file
+from spool_layout.paths import Spool, encodable, is_digits, is_task_file
 from spool_layout.records import Demand, Task
 from spool_layout.settings import Settings
-from spool_layout.storage import Disk, Entry, NotRegular, Seen
+from spool_layout.storage import Disk, NotRegular, Seen
 from spool_layout.taskfile import InvalidTask, TaskSpec, is_complete, parse_task, read_mapping
-from spool_layout.users import user_name
+from spool_layout.users import of_settings, user_name
 from spoold.core.model import NewFile, Request
 from spoold.head.claims import Claims, Ready, dropped_name
 
@@ -47,37 +48,10 @@ class Intake:
     def __init__(self, spool: Spool, disk: Disk, settings: Settings, local: bool, clock: Callable[[], float]):
         self.spool, self.disk, self.settings, self.local = spool, disk, settings, local
         self.clock = clock  # the file server's
+        self.users = of_settings(settings, os.getuid())
         self.told: set[Left] = set()  # those that were reported
-        self.known: dict[tuple[str, int], Ready] = {}  # seen to be complete, not yet taken: (name, inode) ->
 
     # ---- which are complete
-
-    def ready(self, folder: str, entries: list[Entry]) -> tuple[list[Ready], list[Left], float | None]:
-        """Of the new names in a drop box: complete ones, ones left alone, and seconds until to look again."""
-        found, left = [], []
-        again: float | None = None
-        for entry in entries:
-            if is_passing(entry.name):
-                continue
-            path = os.path.join(folder, entry.name)
-            verdict = self._still_known(path, entry) or self.look_at(path, entry.name)
-            if isinstance(verdict, Ready):
-                found.append(verdict)
-            elif isinstance(verdict, Left):
-                left.append(verdict)
-            elif verdict is not None:
-                again = verdict if again is None else min(again, verdict)
-        return sorted(found, key=lambda f: (f.changed, f.name)), left, again
-
-    def _still_known(self, path: str, entry: Entry) -> Ready | None:
-        """What an earlier look found, if the file has not changed since."""
-        known = self.known.pop((entry.name, entry.inode), None)
-        info = self.disk.stat(path) if known else None
-        return known if info is not None and known and info.st_ctime_ns / 1e9 == known.changed else None
-
-    def remember(self, ready: list[Ready]) -> None:
-        """Complete files that are left for the next look, which need not be opened again."""
-        self.known = {(file.name, file.inode): file for file in ready}
 
     def look_at(self, path: str, name: str) -> Ready | Left | float | None:
         """Ready; Left; seconds until it may be ready; None: it is gone, or empty."""
@@ -89,11 +63,19 @@ class Intake:
             if "directory" in str(error.strerror):
                 return Left(name, "a directory, not a task file; it is left where it is")
             return Ready(name, 0, 0.0)  # a link, FIFO or device: set aside, like any file that is no task
+        except PermissionError as error:
+            return Left(name, f"cannot be read by the head ({error.strerror}){self._way_out()}; it is left where it is")
         except OSError as error:
             return Left(name, f"cannot be read by the head ({error.strerror}); it is left where it is")
         if seen.size > self.settings.max_file or is_complete(seen.data):
             return Ready(name, seen.inode, seen.changed)
         return self._settled(path, name, seen)
+
+    def _way_out(self) -> str:
+        """What its owner can do about a file that we may not read."""
+        if not self.users.multi:
+            return ""
+        return f": chmod g+r it, and chgrp it to {group_name(os.getgid())}, or submit it with skyspool or cp"
 
     def _settled(self, path: str, name: str, seen: Seen) -> Ready | float | None:
         settle = self.settings.settle
@@ -138,30 +120,30 @@ class Intake:
             problem=problem,
         )
 
-    def judge(self, seen: Seen, name: str) -> tuple[TaskSpec | None, str]:
-        """A task, or why it is none."""
-        if problem := self.objection(seen, name):
+    def judge(self, seen: Seen, name: str, accepted: bool = False) -> tuple[TaskSpec | None, str]:
+        """A task, or why it is none. accepted: this inode is a job's file already, and known to whoever reads events:
+        a link that somebody made to it since is no reason to stop the job."""
+        if problem := self.objection(seen, name, accepted):
             return None, problem
         try:
             task = parse_task(seen.data, require_absolute_workdir=True)
         except InvalidTask as error:
             return None, error.message
         except Exception as error:  # a fault of ours: one file must not stop the tick for the others
-            log.exception("%s cannot be judged", name)
-            return None, f"cannot be read because of a fault in this program: {error!r}"
+            # not what it says, which may hold what stands in the file
+            places = "; ".join(f"{f.filename}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__))
+            log.error("%r cannot be judged: %s at %s", name, type(error).__name__, places)
+            return None, f"cannot be read because of a fault in this program ({type(error).__name__})"
         if not task.run and not task.setup:
             return None, "has neither run nor setup commands: there is nothing to do"
         return task, ""
 
-    def objection(self, seen: Seen, name: str) -> str:
+    def objection(self, seen: Seen, name: str, accepted: bool = False) -> str:
         """What is wrong with a file before its text is looked at; "" for nothing."""
         limit = self.settings.max_file
-        if not self.serves(seen.uid):
-            return (
-                f"belongs to {user_name(seen.uid)}, this spool serves {user_name(os.getuid())}: "
-                "head and runners take only the files of the user whom they run as"
-            )
-        if seen.links != 1:
+        if stranger := self.users.objection(seen.uid):
+            return f"belongs to {user_name(seen.uid)}, {stranger}"
+        if seen.links != 1 and not accepted:
             return f"has {seen.links} hard links; a task file has one: copy it instead"
         if seen.size > limit:
             return f"has {seen.size} bytes; at most {limit} are taken (max_file in spool.yaml)"
@@ -171,10 +153,6 @@ class Intake:
             return "its name does not end in .yaml"
         return ""
 
-    def serves(self, uid: int) -> bool:
-        """Whether this user's files are taken."""
-        return uid == os.getuid()
-
     def read_request(self, claims: Claims, claim: str) -> Request:
         """A claimed request, perhaps with what is wrong with it. OSError: gone, or not to be read just now."""
         me = os.getuid()
@@ -183,8 +161,10 @@ class Intake:
         except (NotRegular, PermissionError) as error:
             return Request(claim, encodable(claims.full(claim)), me, user_name(me), problem=str(error.strerror))
         request = Request(claim, encodable(claims.full(claim)), seen.uid, user_name(seen.uid))
-        if not self.serves(seen.uid):
-            return request._replace(problem="this spool does not serve its owner")
+        if not self.users.is_admin(seen.uid) and (stranger := self.users.objection(seen.uid)):
+            return request._replace(problem=f"belongs to {user_name(seen.uid)}, {stranger}")
+        if seen.links != 1:  # somebody else may have linked it here, perhaps long after it was meant
+            return request._replace(problem=f"has {seen.links} hard links; a request has one")
         if seen.size > REQUEST_BYTES:
             return request._replace(problem=f"has {seen.size} bytes; at most {REQUEST_BYTES} are taken")
         return asked(request, seen.data)
@@ -220,3 +200,13 @@ def summary(task: TaskSpec) -> Task:
         restartable=task.restartable,
         demands=tuple(Demand(d.accelerator, d.milli, d.cpus_milli, d.memory_mb) for d in task.demands),
     )
+
+
+def group_name(gid: int) -> str:
+    """The name of a group, or the number where this host knows none."""
+    import grp
+
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)

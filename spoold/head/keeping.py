@@ -2,6 +2,7 @@
 
 A generation is the whole state, immutable, in ledger/EPOCH.SEQ.json. Order, each step durable before the next:
 
+    0 moves out of the claim directory, and lines in done/DAY/, are made durable: once forgotten they are not redone
     1 ledger/EPOCH.SEQ.json is written
     2 the event `vouched` names it, with its digest; events/ is listed (a deposed head stops here)
     3 ledger.json, the same bytes under the fixed name, for everybody
@@ -35,9 +36,17 @@ class Keeper:
     """Generations of one term."""
 
     def __init__(
-        self, spool: Spool, disk: Disk, settings: Settings, epoch: Epoch, state: State, clock: Callable[[], float]
+        self,
+        spool: Spool,
+        disk: Disk,
+        settings: Settings,
+        epoch: Epoch,
+        state: State,
+        clock: Callable[[], float],
+        outcomes: set[str] | None = None,
     ) -> None:
         self.clock = clock
+        self.outcomes = set[str]() if outcomes is None else outcomes  # files of which lines may not be durable yet
         self.spool, self.disk, self.settings, self.epoch, self.state = spool, disk, settings, epoch, state
         self.seq = 0
         self.events = 0
@@ -55,6 +64,7 @@ class Keeper:
 
     def write(self, unsettled: Iterable[int] = ()) -> None:
         """Steps 1 to 4. unsettled: ended jobs whose file is not in its place yet; they are not forgotten."""
+        self._make_durable()
         self.state.trim(self.settings.recent, unsettled)
         self.seq += 1
         name = (self.epoch.number, self.seq)
@@ -66,6 +76,14 @@ class Keeper:
         self.disk.publish(self.spool.ledger, data)
         self.events, self.offset = 0, self.epoch.offset
         self._pack(name)
+
+    def _make_durable(self) -> None:
+        """What no later head puts in its place again, since nothing after this generation tells of it."""
+        self.disk.sync(self.epoch.claims)
+        for path in sorted(self.outcomes):
+            self.disk.sync_file(path)
+            self.disk.sync(os.path.dirname(path))
+            self.outcomes.discard(path)
 
     def _pack(self, name: tuple[int, int]) -> None:
         old = [g for g in (generation_of(e.name) for e in self.disk.list(self.spool.generations)) if g and g < name]

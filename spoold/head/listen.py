@@ -17,15 +17,35 @@ from spool_layout.errors import Damaged
 from spool_layout.paths import FORMAT, Spool
 from spool_layout.records import NodeStatus, decode
 from spool_layout.replay import State
+from spool_layout.settings import MOST_SECONDS
 from spool_layout.storage import Disk
 from spoold.core.hearing import Hearing
 from spoold.core.model import Report, Silent
 
 log = logging.getLogger("spoold.head")
 
-STATUS_BYTES = 64 << 20
+STATUS_BYTES = 8 << 20  # 50,000 attempts; small records in 64 MiB of JSON would take a gigabyte of memory
+MOST = 1 << 40  # of anything that a node counts: CPUs in thousandths, MiB, incarnations
+MOST_GPUS = 4_096
+LONGEST = 255  # characters of a name
 SELDOM = 10.0  # seconds between two looks at what can wait, where they cost a file server calls
 STARTING = 10.0  # seconds within which a node that made its directory writes its first status.json
+
+
+def absurd(status: NodeStatus) -> str:
+    """What cannot be of what a node says of itself; "" where all can. Whatever writes there may have a fault, or mean
+    harm: what it says goes into the ledger, and two GPUs of one UUID would be given out twice (promise P3)."""
+    counts = (status.cpus_milli, status.memory_mb, status.incarnation, *(gpu.memory_mb for gpu in status.gpus))
+    if not all(0 <= count <= MOST for count in counts):
+        return "numbers that no node has"
+    if not all(0 <= seconds <= MOST_SECONDS for seconds in (status.interval, status.timeout)):
+        return "times that no runner keeps"
+    if len(status.gpus) > MOST_GPUS or len({gpu.uuid for gpu in status.gpus}) < len(status.gpus):
+        return "more GPUs than there can be, or one of them twice"
+    words = [status.host, status.address, *(word for gpu in status.gpus for word in (gpu.uuid, gpu.name, gpu.product))]
+    if not all(len(word) <= LONGEST and word.isprintable() for word in words):
+        return "names that are none"
+    return ""
 
 
 class Listener:
@@ -95,6 +115,9 @@ class Listener:
             return None
         except (OSError, Damaged) as error:
             self._tell(node, str(error))
+            return None
+        if fault := absurd(status):
+            self._tell(node, f"{path} says {fault}")
             return None
         if status.format > FORMAT or status.node != node:
             self._tell(node, f"{path} is of format {status.format} and node {status.node!r}")

@@ -21,7 +21,9 @@ from spool_layout.paths import Spool
 from spool_layout.records import Leader
 from spool_layout.settings import Settings, load
 from spool_layout.storage import Disk, SharedDisk
+from spool_layout.users import of_settings
 from spoold import restored
+from spoold.account import settle
 from spoold.core.hearing import Heard, Hearing
 from spoold.head.admission import admit
 from spoold.head.presence import Presence
@@ -50,6 +52,7 @@ class Head:
         self.local = not read_on(self.spool.root).network
         self.disk = disk or (Disk() if self.local else SharedDisk())
         self.settings: Settings = load(self.spool, self.disk)
+        of_settings(self.settings, os.getuid())  # BadSettings at once for a user whom nobody knows
         self.hearing = Hearing(self.settings.node_timeout, self.settings.fence_margin)
         self.lock = HeadLock(self.spool, self.settings)
         self.waker = Waker(self.local, ignored=frozenset({b"assigned.json"}))
@@ -279,6 +282,8 @@ def longer(pause: float) -> float:
 
 def run_head(root: str, *, once: bool = False, state: str | None = None, force: bool = False) -> int:
     """`spoold head ROOT`. The exit code. force: lead also on a mount that is unsafe."""
+    spool = Spool(root)
+    settle(spool, load(spool, Disk()), state)
     head = Head(root, state=state, once=once)
     try:
         admit(head.spool, head.disk, force=force)

@@ -1,7 +1,8 @@
 """One look at the spool: what users dropped, changed, deleted and asked for, and what the nodes say.
 
 Files are only looked at while they stand in pending/ and requests/ (intake.py says which are complete); then they are
-claimed, and read in the claim directory. What was claimed is committed in the same tick.
+claimed, and read in the claim directory, in turn where several users drop them (dropbox.py) and as far as each user's
+limits go (allowance.py). What was claimed is committed in the same tick.
 
 One bad file never stops the look for the others: a file that cannot be read or moved is left where it is, told once,
 and tried again at the next look.
@@ -9,11 +10,11 @@ and tried again at the next look.
 
 from __future__ import annotations
 
-import errno
+import itertools
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from spool_layout import history, reserve
@@ -24,16 +25,19 @@ from spool_layout.replay import State
 from spool_layout.settings import Settings
 from spool_layout.storage import Disk, Entry, NotRegular, Seen
 from spoold.core.model import Change, Look, NewFile, Request
+from spoold.head.allowance import HeldBack, Pending, PerMinute
 from spoold.head.claims import NEW, REQUEST, Claims, Ready
+from spoold.head.dropbox import DropBox
 from spoold.head.intake import Intake, Left, summary
 from spoold.head.listen import SELDOM, Listener
 
 log = logging.getLogger("spoold.head")
 
 TAKEN_AT_ONCE = 1000  # new files in one tick: the others wait for the next, so that nobody waits for long
-READ_FOR = 0.5  # seconds that reading new files may take in one tick; one more is always read
+READ_FOR = 0.5  # seconds that taking new files may take in one tick; one more is always read
+REQUESTS_AT_ONCE = 100  # in one tick: each is compared with every live job
+HELD_BACK = 1.0  # seconds until the next look while files wait for a limit, at least
 CHECKED_AT_ONCE = 50  # waiting files looked at for edits in place in one tick
-OF_ONE_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY})  # a rename that fails for this file alone
 T = TypeVar("T")
 
 
@@ -55,25 +59,30 @@ class Observer:
         self._turn = 0
         self._asked = -SELDOM
         self._full = False
+        self._new = DropBox(NEW, spool.pending, self.claims, intake)
+        self._requests = DropBox(REQUEST, spool.requests, self.claims, intake)
+        self._pending, self._asking = Pending(settings.max_pending), PerMinute(settings.max_requests)
+        self._waiting_files = HeldBack("files of %s wait in pending/: as many jobs as one user may have are pending")
+        self._waiting_requests = HeldBack("requests of %s wait: as many as one user may make in a minute were made")
 
     def look(self) -> tuple[Look, list[Left]]:
         """What is new, and the names that were left alone and not told yet."""
         self.again, self._left = None, []
+        began = time.monotonic()
         changes, fresh = self._waiting(self.disk.list(self.spool.pending))
         reports, silent = self.nodes.hear(self.state, everybody=bool(fresh))
         if self.nodes.expects:
             self.look_again(self.settings.poll)
-        if not self._backlog:  # what was claimed is read and committed first
-            self._claim(NEW, self.spool.pending, fresh if not fresh or self._has_room() else [])
-        if fresh or self._requests_are_due():
-            self._claim(REQUEST, self.spool.requests, self.disk.list(self.spool.requests))
+        requests = self._take_requests() if fresh or self._requests_are_due() else self._left_requests()
+        new = self._take_new(fresh, began)
+        self._left += self._new.left + self._requests.left
         now = self.intake.clock()
         look = Look(
             now=now,
             day=day_of(now),
-            new=tuple(self._read_new()),
+            new=tuple(new),
             changes=tuple(changes),
-            requests=tuple(self._read_requests()),
+            requests=tuple(requests),
             reports=tuple(reports),
             silent=tuple(silent),
         )
@@ -112,12 +121,24 @@ class Observer:
                 (theirs if entry.name in self.state.waiting else fresh).append(entry)
         changes = self._deleted({entry.name for entry in theirs})
         replaced = [entry for entry in theirs if entry.inode != self._job(entry).inode]
-        for entry in dict.fromkeys([*replaced, *self._next_turn(theirs)]):
+        end = time.monotonic() + READ_FOR
+        for entry in self._in_turns(dict.fromkeys([*replaced, *self._next_turn(theirs)])):
             change = self._compare(entry)
             if change is not None:
                 changes.append(change)
                 fresh += [entry] if change.deleted else []
+            if time.monotonic() > end:  # what is left is found again: a job that starts meanwhile is compared then
+                self.look_again(0.0)
+                break
         return changes, fresh
+
+    def _in_turns(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Files of waiting jobs, one of each owner, then the next of each."""
+        by_owner: dict[int, list[Entry]] = {}
+        for entry in entries:
+            by_owner.setdefault(self._job(entry).uid, []).append(entry)
+        rounds = itertools.zip_longest(*by_owner.values())
+        return (entry for entry in itertools.chain.from_iterable(rounds) if entry is not None)
 
     def _job(self, entry: Entry) -> Job:
         return self.state.jobs[self.state.waiting[entry.name]]
@@ -180,7 +201,7 @@ class Observer:
                 if isinstance(verdict, float):
                     self.look_again(verdict)
                 return None
-            task, problem = self.intake.judge(seen, entry.name)
+            task, problem = self.intake.judge(seen, entry.name, accepted=seen.inode == job.inode)
             known = summary(task) if task else None
             change = Change(job.id, False, seen.inode, digest, task.name if task else "", known, problem)
         self.baseline[job.id] = seen.inode, seen.changed_ns
@@ -188,45 +209,80 @@ class Observer:
 
     # ---- new files and requests
 
-    def _claim(self, kind: str, folder: str, entries: list[Entry]) -> None:
-        """Take complete new files into our claim directory."""
-        ready, left, again = self.intake.ready(folder, entries)
-        self._left += left
-        if again is not None:
-            self.look_again(again)
-        for file in ready[:TAKEN_AT_ONCE]:
-            try:
-                if not self.claims.take(kind, os.path.join(folder, file.name), file.name, file):
-                    self.epoch.check()
-            except OSError as error:
-                if error.errno not in OF_ONE_FILE:
-                    raise
-                self._left.append(Left(file.name, f"cannot be taken by the head: {error.strerror}"))
-        if len(ready) > TAKEN_AT_ONCE:
-            self.intake.remember(ready[TAKEN_AT_ONCE:])
-            self.look_again(0.0)
+    def _take_new(self, fresh: list[Entry], began: float) -> list[NewFile]:
+        """New files in the order in which they shall be accepted. began: when this look did."""
+        files = self._left_over()
+        self._new.listed(fresh)
+        if fresh and not self._backlog and self._has_room():  # what was claimed is read and committed first
+            self._pending.count(self.state)
+            taken = self._take_fresh()
+            if self._new.all_taken:  # else users take turns
+                taken.sort(key=lambda file: (file.submitted, file.drop))
+            files += taken
+        if not self._backlog:
+            self._tell_held_back(time.monotonic() - began)
+        return self._put_aside(files)
 
-    def _read_new(self) -> list[NewFile]:
-        """Claimed new files, read for a while: jobs start, end and are cancelled meanwhile."""
+    def _take_fresh(self) -> list[NewFile]:
         files: list[NewFile] = []
-        taken: set[str] | None = None
+        for claim in self._new.take(self._pending.may, TAKEN_AT_ONCE, READ_FOR):
+            if (file := self._read(claim, self.intake.read_new)) is not None:
+                files.append(file)
+                if file.task is not None:
+                    self._pending.note(file.uid)
+        if (again := self._new.again(self._pending.may)) is not None:
+            self.look_again(again)
+        return files
+
+    def _tell_held_back(self, took: float) -> None:
+        """While files wait for a limit the head looks now and then whether there is room; a tenth of its time."""
+        held_back = self._new.arrivals.held_back(self._pending.may)
+        self._waiting_files.are(held_back)
+        if held_back:
+            self.look_again(max(HELD_BACK, 10 * took))
+
+    def _left_over(self) -> list[NewFile]:
+        """What was claimed and not committed, read for a while: by a head before, or it could not be read."""
+        files: list[NewFile] = []
         end, self._backlog = time.monotonic() + READ_FOR, False
         for claim in self.claims.of_kind(NEW):
             self._backlog = time.monotonic() > end
             if self._backlog:
                 self.look_again(0.0)
                 break
-            file = self._read(claim, self.intake.read_new)
-            if file is None:
-                continue
-            if file.task is None:
-                taken = taken if taken is not None else {e.name for e in self.disk.list(self.spool.rejected)}
-                file = file._replace(aside=aside_name(file.drop, taken))
-                taken |= {file.aside, f"{without_ending(file.aside)}.error"}
-            files.append(file)
+            if (file := self._read(claim, self.intake.read_new)) is not None:
+                files.append(file)
         return files
 
-    def _read_requests(self) -> list[Request]:
+    def _put_aside(self, files: list[NewFile]) -> list[NewFile]:
+        """What is no task gets a name in rejected/."""
+        if all(file.task is not None for file in files):
+            return files
+        taken = {entry.name for entry in self.disk.list(self.spool.rejected)}
+        numbers: dict[str, int] = {}
+        named = []
+        for file in files:
+            if file.task is None:
+                file = file._replace(aside=aside_name(file.drop, taken, numbers))
+                taken |= {file.aside, f"{without_ending(file.aside)}.error"}
+            named.append(file)
+        return named
+
+    def _take_requests(self) -> list[Request]:
+        found = self._left_requests()
+        self._requests.listed(self.disk.list(self.spool.requests))
+        for claim in self._requests.take(self._asking.may, REQUESTS_AT_ONCE, READ_FOR):
+            if (request := self._read(claim, self.intake.read_request)) is not None:
+                found.append(request)
+                self._asking.note(request.uid)
+        held_back = self._requests.arrivals.held_back(self._asking.may)
+        self._waiting_requests.are(held_back)
+        for again in (self._requests.again(self._asking.may), self._asking.again(held_back)):
+            if again is not None:
+                self.look_again(again)
+        return found
+
+    def _left_requests(self) -> list[Request]:
         found = [self._read(claim, self.intake.read_request) for claim in self.claims.of_kind(REQUEST)]
         return [request for request in found if request is not None]
 
@@ -248,13 +304,19 @@ def day_of(now: float) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(now))
 
 
-def aside_name(drop: str, taken: set[str]) -> str:
-    """A name in rejected/ that no earlier file has: NAME.yaml, NAME.2.yaml …, with nothing unprintable in it."""
+def aside_name(drop: str, taken: set[str], numbers: dict[str, int] | None = None) -> str:
+    """A name in rejected/ that no earlier file has: NAME.yaml, NAME.2.yaml …, with nothing unprintable in it.
+
+    numbers: the last one of each name, kept from call to call where thousands may have one name.
+    """
     stem = label(drop) if drop.isprintable() and len(os.fsencode(drop)) < 200 else label(drop[:80])
     ending = drop[len(without_ending(drop)) :] or ".yaml"
-    number = 1
+    number = numbers.get(stem, 0) if numbers is not None else 0
     while True:
+        number += 1
         name = f"{stem}{'' if number == 1 else f'.{number}'}{ending}"
         if not {name, f"{without_ending(name)}.error"} & taken:
-            return name
-        number += 1
+            break
+    if numbers is not None:
+        numbers[stem] = number
+    return name

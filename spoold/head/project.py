@@ -47,6 +47,7 @@ class Projector:
         self.seq = 0
         self.wrote: dict[str, Assigned] = {}
         self.days: set[str] = set()
+        self.outcomes: set[str] = set()  # files with lines that are not durable yet
         self.unwritten: set[str] = set()  # nodes whose assigned.json could not be written, told once
 
     def _claims(self, name: str) -> str:
@@ -199,7 +200,8 @@ class Projector:
     def _assignment(self, key: str, node: str) -> Assignment:
         ident, attempt = parse_attempt_key(key)
         job = self.state.jobs.get(ident)
-        if job is None or job.attempt != attempt or not job.allocations:
+        here = job is not None and job.attempt == attempt and any(a.node == node for a in job.allocations)
+        if job is None or not here:
             return Assignment(
                 id=ident,
                 attempt=attempt,
@@ -262,7 +264,9 @@ class Projector:
             by_day.setdefault(job.day, []).append(job)
         for day, ended in by_day.items():
             self._make_day(day)
-            self.disk.add_lines(self.spool.outcomes(day, self.epoch.number), b"".join(encode(job) for job in ended))
+            path = self.spool.outcomes(day, self.epoch.number)
+            self.disk.add_lines(path, b"".join(encode(job) for job in ended))
+            self.outcomes.add(path)
         for job in jobs:
             self.disk.move(self.spool.started(job.file), self.spool.ended(job.day, job.file, job.status))
 

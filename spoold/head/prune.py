@@ -34,6 +34,7 @@ class Pruner:
 
     def __init__(self, spool: Spool, disk: Disk, settings: Settings, state: State) -> None:
         self.spool, self.disk, self.keep, self.state = spool, disk, settings.keep, state
+        self.shared = settings.users == "multi"
         self._mark = os.path.join(spool.locks, "pruned")
         self._round: Iterator[Piece] | None = None
         self._next = 0.0
@@ -75,8 +76,9 @@ class Pruner:
         """What writers that were killed left behind."""
         spool = self.spool
         nodes = [spool.node(entry.name) for entry in self.disk.list(spool.nodes)]
-        for folder in (spool.root, spool.tmp, spool.heads, spool.events, spool.generations, spool.rejected, *nodes):
-            passing = folder in (spool.tmp, spool.heads)
+        boxes = [spool.tmp, *([spool.new_logs] if self.shared else [])]
+        for folder in (spool.root, *boxes, spool.heads, spool.events, spool.generations, spool.rejected, *nodes):
+            passing = folder in (*boxes, spool.heads)
             try:
                 yield from remains.old_files(self.disk, folder, limit, "" if passing else PRIVATE_PREFIX)
             except OSError as error:

@@ -10,7 +10,9 @@ late rename of its old owner fail. A name that NFS gave to a file which was remo
 
 Then what was committed and not projected, by listings. A started job whose file is not in running/ was not handed to
 its nodes yet, or its owner removed the label, which changes nothing: assigned.json and status.json of its nodes tell
-the two apart.
+the two apart. A power loss may have undone the moves that took a file from pending/ to running/ and on to done/, since
+only the events are made durable for each: what stands in pending/ under the name of a job that was started, and is the
+very file (by its inode, and compared), is moved there again.
 
 A file that was changed, of a job that was started, becomes a job of its own, also one that comes straight from its
 acceptance: the attempt may have been handed over without a trace (a deposed head may have overwritten assigned.json, or
@@ -137,18 +139,20 @@ class Recovery:
     def misplaced(self) -> tuple[list[Job], list[Job], list[Job]]:
         """After the clearing, by listings: jobs to be started from pending/, ended ones whose file still stands in
         running/, ended ones whose file still stands in pending/ under their name."""
-        running, pending = self._names(self.spool.running), self._names(self.spool.pending)
+        running = self._names(self.spool.running)
+        pending = {entry.name: entry.inode for entry in self.disk.list(self.spool.pending)}
+        undone = {job.id for job in self.state.known() if job.in_running and pending.get(job.file) == job.inode}
         start = [
             job for job in self.state.jobs.values() if job.status is not Status.PENDING and job.file not in running
         ]
         if start:
             told, unknown = self._handed_over()
-            start = [j for j in start if j.key not in told and not unknown & {a.node for a in j.allocations}]
+            lost = [j for j in start if j.key not in told and not unknown & {a.node for a in j.allocations}]
+            start = [job for job in start if job in lost or job.id in undone]
         ended = self.state.ended.values()
         finish = [job for job in ended if job.file in running]
-        waiting = [
-            job for job in ended if job.file in pending and not job.in_running and job.file not in self.state.waiting
-        ]
+        left = [job for job in ended if job.file in pending and job.file not in self.state.waiting]
+        waiting = [job for job in left if not job.in_running or job.id in undone]
         return start, finish, self._not_cleared(waiting)
 
     def _not_cleared(self, ended: list[Job]) -> list[Job]:

@@ -25,8 +25,10 @@ from spool_layout.records import (
     NodeStatus,
     Rejected,
     Requested,
+    Restored,
     Returned,
     Started,
+    Surfaced,
 )
 from spool_layout.replay import State
 from spool_layout.settings import Settings
@@ -35,12 +37,12 @@ from spool_layout.storage import Disk
 from spool_layout.users import user_name
 from spoold.core.decide import decide
 from spoold.core.hearing import Hearing
-from spoold.core.model import Look, Policy
-from spoold.head.claims import NEW
+from spoold.core.model import Look, Policy, Request
+from spoold.head.claims import NEW, dropped_name
 from spoold.head.intake import Intake, Left
 from spoold.head.keeping import Keeper
 from spoold.head.listen import Listener
-from spoold.head.observe import Observer
+from spoold.head.observe import Observer, aside_name
 from spoold.head.project import Projector
 from spoold.head.prune import Pruner
 from spoold.head.recover import Recovery
@@ -64,20 +66,21 @@ class Term:
         clock: Callable[[], float],
         epoch: Epoch,
         leader: Leader,
+        restored: Callable[[State], Restored] | None = None,
     ) -> None:
         self.spool, self.disk, self.epoch, self.clock = spool, disk, epoch, clock
-        stock = leadership.seal(epoch, leader, clock())
+        stock = leadership.seal(epoch, leader, clock(), restored)
         self.state: State = stock.state
         intake = Intake(spool, disk, settings, local, clock)
         listener = Listener(spool, disk, hearing, clock, sparing=not local)
         self.observer = Observer(spool, disk, settings, epoch, self.state, intake, listener)
         self.claims = self.observer.claims
         self.projector = Projector(spool, disk, settings, epoch, self.state, clock)
-        self.keeper = Keeper(spool, disk, settings, epoch, self.state, clock)
+        self.keeper = Keeper(spool, disk, settings, epoch, self.state, clock, self.projector.outcomes)
         self.keeper.note(1)
         self.pruner = Pruner(spool, disk, settings, self.state)
         self.ahead_since = float("inf")  # since when a node is ahead of us (monotonic clock)
-        self.policy = Policy(uid=os.getuid(), unsatisfiable_after=settings.unsatisfiable_after)
+        self.policy = Policy(os.getuid(), intake.users.admins, settings.unsatisfiable_after)
         self.recover(stock)
 
     @property
@@ -104,25 +107,29 @@ class Term:
     def tick(self) -> bool:
         """Whether anything happened."""
         look, left = self.observer.look()
-        self.check_time(look)
+        look = self.check_time(look)
         events = decide(self.state, look, self.policy)
+        if look.new or look.requests:
+            self.disk.sync(self.epoch.claims)  # a power loss must not put back what is accepted, or done, now
         if events:
             self.commit(events)
         self.project(events, look)
         self.tell_left(left)
         return bool(events)
 
-    def check_time(self, look: Look) -> None:
-        """WentBack where a node has seen a later epoch for a while, and none is listed (restored.py)."""
+    def check_time(self, look: Look) -> Look:
+        """WentBack where a node has seen a later epoch for a while, and none is listed (restored.py). The look, with
+        the nodes that have."""
         ahead = [report.status for report in look.reports if report.status.seen[0] > self.epoch.number]
         if not ahead:
             self.ahead_since = float("inf")
-            return
+            return look
         self.epoch.check()
         self.ahead_since = min(self.ahead_since, time.monotonic())
         if time.monotonic() - self.ahead_since >= PAUSE:
             raise WentBack(self.spool, node_knows_more(ahead[0], None, self.epoch.number, None))
         self.observer.look_again(PAUSE)
+        return look._replace(ahead=frozenset(status.node for status in ahead))
 
     def commit(self, events: list[AnyEvent]) -> None:
         """Make events durable. From here on they have happened."""
@@ -158,10 +165,21 @@ class Term:
         accepted = {event.id for event in events if isinstance(event, Accepted)}
         self.project_starts([e.id for e in events if isinstance(e, Started) and e.id not in accepted])
         self.projector.assign(self.state.nodes, {r.status.node: read_by(r.status) for r in look.reports})
-        self._project_ended([e.id for e in events if isinstance(e, Ended | Lost) and e.id not in accepted])
+        over = [e.id for e in events if isinstance(e, Ended | Lost) and e.id not in accepted]
+        self._project_ended(over + [ident for e in events if isinstance(e, Surfaced) for ident in e.over])
+        reasons = {event.key: event.reason for event in events if isinstance(event, Requested)}
         for request in look.requests:
+            self._dispose(request, reasons.get(request.key, ""))
+
+    def _dispose(self, request: Request, reason: str) -> None:
+        """A request that was carried out is removed; one that was refused its owner finds in rejected/, with why."""
+        if reason:
+            taken = {entry.name for entry in self.disk.list(self.spool.rejected)}
+            aside = aside_name(dropped_name(request.claim), taken)
+            self.projector.reject(self.claims.full(request.claim), aside, reason)
+        else:
             self.disk.remove(self.claims.path(request.claim))
-            self.claims.drop(request.claim)
+        self.claims.drop(request.claim)
 
     def _project_new(self, events: list[AnyEvent], look: Look) -> None:
         for event in events:

@@ -15,6 +15,7 @@ import msgspec
 
 from spool_layout.records import GONE, Phase
 from spoold.node import progress
+from spoold.node.spawning import Starters
 from spoold.node.workplace import Attempt
 
 log = logging.getLogger("spoold.node")
@@ -43,7 +44,7 @@ class Cleaner:
 
     def _swept(self, attempt: Attempt, last: bool) -> bool:
         """Stop containers that the job's wrappers started. last: no process is left. True: there is nothing to stop."""
-        if not attempt.has("containers") or attempt.has("swept"):
+        if not attempt.calls_engines() or attempt.has("swept"):
             return True
         thread = self._sweeps.get(attempt.key)
         if thread is not None and thread.is_alive():
@@ -59,6 +60,26 @@ class Cleaner:
         if last:
             attempt.write("swept", {"reason": reason})
         self.ring()
+
+
+class RemoteCleaner:
+    """The same of several users' attempts, which the starter ends for us, since we may not (ender.py)."""
+
+    def __init__(self, grace: float, starters: Starters) -> None:
+        self.grace, self.starters = grace, starters
+
+    def clean(self, attempt: Attempt, phase: Phase) -> None:
+        """Ask for what is due now; write the outcome when it is done."""
+        if phase.phase in GONE:
+            return
+        if progress.is_gone(attempt) and (attempt.has("swept") or not attempt.calls_engines()):
+            trouble = (attempt.read("swept") or {}).get("reason", "")
+            progress.close(attempt, with_trouble(progress.stand(attempt), trouble))
+        else:
+            self.starters.order(f"{attempt.key} end {self.grace}")
+
+    def forget(self, key: str) -> None:
+        """Nothing is remembered here."""
 
 
 def stop_containers(attempt: Attempt, spool_id: str, grace: float) -> str:

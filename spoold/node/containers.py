@@ -21,12 +21,13 @@ Everything is bounded: an engine that does not answer is given up PATIENCE secon
 answers with errors only (its daemon is down) after a few. That is logged, and the answer is False: containers may still
 run. An engine that is not installed (any more) has none.
 
-What a job wrote into the notes is called with the rights of this process. That is right as long as all jobs are of the
-user whom the runner runs as; where they are not, the calls must be made as the job's owner.
+What a job wrote into the notes is called with the rights of this process: that of the job's owner (ender.py does it as
+them where the runner is somebody else), whose the notes have to be.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -158,7 +159,7 @@ def called(directory: str | None) -> list[Engine]:
     if directory is None:
         return list(installed())
     try:
-        with open(os.path.join(directory, NOTES), encoding="utf-8", errors="surrogateescape") as file:
+        with open(os.path.join(directory, NOTES), encoding="utf-8", errors="surrogateescape", opener=_own) as file:
             lines = file.read(NOTES_SIZE).splitlines()
     except FileNotFoundError:
         return []  # it called none
@@ -166,6 +167,15 @@ def called(directory: str | None) -> list[Engine]:
     if len(ways) > MOST:
         log.warning("%s tells of %d ways to call an engine: follows the first %d", file.name, len(ways), MOST)
     return list(ways)[:MOST]
+
+
+def _own(path: str, flags: int) -> int:
+    """Opens notes that this user wrote: who could write them could make us run anything. PermissionError."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if os.fstat(descriptor).st_uid != os.getuid():
+        os.close(descriptor)
+        raise PermissionError(errno.EPERM, "is somebody else's", path)
+    return descriptor
 
 
 def read_note(line: str) -> list[Engine]:

@@ -1,9 +1,14 @@
 """Which processes belong to an attempt, and signalling them.
 
-While its supervisor lives, they are what is below it: it is a subreaper, so nothing that the job starts leaves. Where
-the supervisor was killed, they are looked for among all processes of the host: descendants of the recorded ones, those
-in their sessions, and those that carry the attempt's mark, SKYSPOOL_ATTEMPT_DIR=<the attempt's local directory>, in
-the environment that they were started with.
+All that are in its cgroup, where it has one (cgroups.py). And, with one or without: while its supervisor lives, what is
+below it: it is a subreaper, so nothing that the job starts leaves. Where the supervisor was killed, they are looked for
+among all processes of the host: descendants of the recorded ones, those in their sessions, and those that carry the
+attempt's mark, SKYSPOOL_ATTEMPT_DIR=<the attempt's local directory>, in the environment that they were started with.
+
+What goes on by forking and ending may be gone before a list of processes has been worked off. The kernel ends it with
+its cgroup. Without one its supervisor kills it each time that one of its ends wakes it; where that was killed, the
+newest processes are looked at first, and again. Only what has also cleared its environment and left its session is not
+found then: without a cgroup, nothing tells whose it is.
 
 A process is known by pid and start time, and signalled through a pidfd, so that a pid that was given anew is never hit.
 """
@@ -15,9 +20,13 @@ import signal
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from spoold.node.cgroups import Group
+from spoold.node.rights import raised
 from spoold.node.workplace import read
 
 MARK = "SKYSPOOL_ATTEMPT_DIR"
+SUPERVISOR = "skyspool-job"  # what supervisors call themselves
+LOOKS = 5  # at which processes have come meanwhile
 HAS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")  # not without CONFIG_PROC_CHILDREN
 
 
@@ -43,11 +52,26 @@ def of_attempt(directory: str, roots: Iterable[int]) -> list[Process]:
     found: dict[int, Process] = {}
     for root in roots:
         _add_tree(root, found)
-    for pid in all_pids():
+    for pid in sightings(LOOKS):
         if pid not in found and (marked(pid, directory) or session(pid) in roots):
             _add_tree(pid, found)
     found.pop(os.getpid(), None)
     return [process for process in found.values() if process.pid > 1]
+
+
+def of_groups(groups: Iterable[Group]) -> list[Process]:
+    """Every live process in the cgroups of attempts."""
+    pids = {pid for group in groups for pid in group.members()}
+    return [found for pid in pids if (found := _live(pid, stat_fields(pid))) is not None]
+
+
+def sightings(looks: int) -> Iterator[int]:
+    """Every process of the host, the newest first, and then those that have come since, look by look."""
+    known: set[int] = set()
+    for _ in range(looks):
+        pids = set(all_pids())
+        yield from sorted(pids - known, reverse=True)
+        known = pids
 
 
 def of_node(spool_id: str, node: str) -> list[Process]:
@@ -65,6 +89,12 @@ def of_node(spool_id: str, node: str) -> list[Process]:
     return list(found.values())
 
 
+def is_supervisor(pid: int) -> bool:
+    """Whether a process supervises an attempt, or was just forked by one that does."""
+    words = (read(f"/proc/{pid}/cmdline") or "").split("\0")
+    return "spoold.node.starter" in words and read(f"/proc/{pid}/comm") == f"{SUPERVISOR}\n"
+
+
 def _is_of_node(environ: bytes, spool_id: str, place: str) -> bool:
     words = environ.split(b"\0")
     ours = f"SKYSPOOL_SPOOL_ID={spool_id}".encode() in words
@@ -78,9 +108,15 @@ def _add_tree(pid: int, found: dict[int, Process]) -> None:
         fields = stat_fields(pid)
         if pid in found or fields is None:
             continue
-        if fields[0] not in "ZX" or int(fields[17]) > 1:  # num_threads: its main thread ended, others run
-            found[pid] = Process(pid, int(fields[19]))
+        if (process := _live(pid, fields)) is not None:
+            found[pid] = process
         stack += children(pid)
+
+
+def _live(pid: int, fields: list[str] | None) -> Process | None:
+    if fields is None or (fields[0] in "ZX" and int(fields[17]) <= 1):  # num_threads: its main thread ended, others run
+        return None
+    return Process(pid, int(fields[19]))
 
 
 def stat_fields(pid: int) -> list[str] | None:
@@ -128,7 +164,7 @@ def _environs(pid: int) -> Iterator[bytes]:
         return
     for thread in threads:
         try:
-            with open(f"/proc/{pid}/task/{thread}/environ", "rb") as file:
+            with raised(), open(f"/proc/{pid}/task/{thread}/environ", "rb") as file:
                 if environ := file.read():
                     yield environ
                     return
@@ -145,7 +181,8 @@ def signal_process(process: Process, number: int) -> None:
     try:
         fields = stat_fields(process.pid)
         if fields and int(fields[19]) == process.start:
-            signal.pidfd_send_signal(descriptor, number)
+            with raised():
+                signal.pidfd_send_signal(descriptor, number)
     except ProcessLookupError:
         pass
     finally:

@@ -11,6 +11,8 @@ import logging
 import os
 import threading
 
+from spool_layout.storage import open_to_read
+
 log = logging.getLogger("spoold.node")
 
 EVERY = 1.0  # seconds
@@ -54,10 +56,18 @@ class Flusher:
 
     def _sync(self, path: str) -> None:
         if path not in self._open:
-            self._open[path] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+            self._open[path] = _opened(path)
         os.fdatasync(self._open[path])
 
     def _forget(self, path: str) -> None:
         descriptor = self._open.pop(path, -1)
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _opened(path: str) -> int:
+    """A log to be synced; of several users' jobs it may be read only, which does as well."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except PermissionError:
+        return open_to_read(path)

@@ -1,4 +1,4 @@
-"""What this node has to offer: GPUs, CPUs, memory, an address.
+"""What this node has to offer: GPUs, CPUs, memory, an address; and what it holds jobs to.
 
 Each from the first that says something: the command line, spool.yaml's `nodes:`, the machine itself; of the machine's
 GPUs, those that CUDA_VISIBLE_DEVICES names where it is set, as it is in a job of Slurm's.
@@ -12,9 +12,9 @@ import socket
 from typing import NamedTuple
 
 from spool_layout.errors import BadSettings, UsageError
-from spool_layout.records import Gpu
+from spool_layout.records import Enforced, Gpu
 from spool_layout.settings import DeclaredNode
-from spoold.node import gpus
+from spoold.node import cgroups, gpus
 
 MOST = 1_000_000  # CPUs, or GB
 
@@ -49,6 +49,16 @@ def take(node: str, flags: DeclaredNode, declared: DeclaredNode) -> Inventory:
         notes=found.notes,
         indexed=found.indexed,
     )
+
+
+def enforced(limits: bool) -> Enforced:
+    """What jobs are held to here, and by what. limits: whether memory is to be limited."""
+    place = cgroups.here()
+    processes = "cgroup v2" if place.processes else "/proc"
+    if not limits:
+        return Enforced(processes, "", "spool.yaml says `memory: counted`")
+    memory = "" if not place.memory else "cgroup v2" if place.memory == place.processes else "cgroup v1"
+    return Enforced(processes, memory, place.why)
 
 
 def offered_gpus(node: str, flags: DeclaredNode, declared: DeclaredNode) -> gpus.Found:

@@ -8,18 +8,23 @@ attempt's file `fail`.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import re
 import signal
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from spoold.node.rcfile import RCFILE
+from spoold.node.rights import may_raise, raised
+from spoold.node.unfit import Unfit
 from spoold.node.workplace import Attempt, write
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 MAX_ARG_STRLEN = 131072  # linux/binfmts.h: 32 pages
 KILLED = 137  # 128 + SIGKILL: what a stage counts as that its own node ended, or never let begin
 CANNOT_START = 70  # EX_SOFTWARE: what a child ends with that could not become the job
+LEAST_HIDDEN = 4  # characters: shorter values are no secrets, and stand in many words
 
 
 def become(attempt: Attempt, stage: str, order: dict[str, Any], may_begin: Callable[[], bool]) -> NoReturn:
@@ -27,31 +32,55 @@ def become(attempt: Attempt, stage: str, order: dict[str, Any], may_begin: Calla
 
     Whatever takes long here (a file server that hangs) may outlast the supervisor or the time rule: a child whose
     supervisor was killed dies with it, and the rule (may_begin) is asked once more as the last act before the exec.
+
+    Of several users' jobs it becomes the owner before it does anything of the job (owner.py).
     """
     prctl = ctypes.CDLL(None).prctl
+    failure = Failure(attempt)
+    others = may_raise()
+    if others:
+        from spoold.node import owner
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         supervisor = (attempt.read("marker") or {}).get("pid")
         _leave_parent()
-        log = _open_log(order[f"{stage}_log"])
+        log = owner.turn(attempt, order, stage) if others else _open_log(order[f"{stage}_log"])
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # who becomes another user loses it
         try:
+            order = owner.complete(attempt, order) if others else order
             _settle(order, stage)
             _check_variables(order[f"{stage}_env"])
         except (OSError, Unfit) as error:
-            _give_up(attempt, log, told(error))
+            _give_up(failure, order, log, told(error))
         words = _bash(attempt, stage, order)
         if os.getppid() != supervisor or not may_begin():
             os._exit(KILLED)
         prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)
         os.execve("/bin/bash", words, order[f"{stage}_env"])
     except BaseException as error:
-        write(attempt.file("fail"), {"reason": f"node {order.get('node')}: {told(error)}"})
+        failure.say(f"node {order.get('node')}: {told(error)}")
     finally:
         os._exit(CANNOT_START)
 
 
-class Unfit(Exception):
-    """Why the commands cannot begin here."""
+class Failure:
+    """The attempt's file `fail`. A child that becomes another user opens it before, and leaves it empty where all goes
+    well: the runner takes an empty one for none."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.path = attempt.file("fail")
+        self.file = -1
+        if may_raise():
+            self.file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+    def say(self, reason: str) -> None:
+        """Write down why the job could not begin."""
+        if self.file < 0:
+            write(self.path, {"reason": reason})
+        else:
+            os.write(self.file, json.dumps({"reason": reason}).encode())
 
 
 def told(error: BaseException) -> str:
@@ -84,7 +113,7 @@ def _leave_parent() -> None:
 def _be_killable() -> None:
     """A daemon may be kept from the kernel's out-of-memory killer; its jobs may not."""
     try:
-        with open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
+        with raised(), open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
             if int(file.read()) < 0:
                 file.write("0")
     except OSError:
@@ -107,8 +136,6 @@ def _open_log(path: str) -> int:
     except OSError as error:
         raise Unfit(f"{error.strerror}: {path}") from error
     os.fchmod(log, 0o640)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
     return log
 
 
@@ -142,7 +169,8 @@ def _mount(target: str, source: str) -> None:
 
 
 def _clone(git: dict[str, str], target: str, env: dict[str, str]) -> None:
-    """git clone into the log directory; a clone that an earlier try left half done is not reused."""
+    """git clone into a directory of its own; a clone that an earlier try left half done is not reused."""
+    os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
     commands = [["git", "clone", "--quiet", git["url"], target]]
     if git.get("ref"):
         commands.append(["git", "-C", target, "checkout", "--quiet", git["ref"]])
@@ -164,11 +192,20 @@ def _check_variables(env: dict[str, str]) -> None:
             raise Unfit(f"variable {name} has more than {MAX_ARG_STRLEN} bytes, which no process can be given")
 
 
-def _give_up(attempt: Attempt, log: int, reason: str) -> NoReturn:
-    node = (attempt.read("order.json") or {}).get("node", "?")
+def _give_up(failure: Failure, order: dict[str, Any], log: int, reason: str) -> NoReturn:
+    node = order.get("node", "?")
     os.write(log, f"skyspool: node {node}: {reason}\n".encode())
-    write(attempt.file("fail"), {"reason": f"node {node}: {reason}"})
+    failure.say(f"node {node}: {for_everybody(order, reason)}")
     os._exit(CANNOT_START)
+
+
+def for_everybody(order: dict[str, Any], reason: str) -> str:
+    """A reason without the values of the job's own variables, which are filled into its paths: its log tells them."""
+    values = {name: order.get("run_env", {}).get(name, "") for name in order.get("own", ())}
+    for name, value in sorted(values.items(), key=lambda item: -len(item[1])):
+        if len(value) >= LEAST_HIDDEN:
+            reason = reason.replace(value, f"${name}")
+    return reason
 
 
 def _bash(attempt: Attempt, stage: str, order: dict[str, Any]) -> list[str]:
@@ -177,29 +214,25 @@ def _bash(attempt: Attempt, stage: str, order: dict[str, Any]) -> list[str]:
     Without a terminal such a bash says twice that it has no job control. It starts with its errors going nowhere, the
     log as descriptor 9; the first thing that its rc file does is to send errors to the log again.
     """
-    script = attempt.file(f"{stage}.sh")
+    texts = order.get("scripts")
+    script = in_memory(texts[stage]) if texts else attempt.file(f"{stage}.sh")
     if order["shell"] == "plain":
         return ["bash", script]
     os.dup2(1, 9)
     null = os.open("/dev/null", os.O_WRONLY)
     os.dup2(null, 2)
-    return ["bash", "--rcfile", order["rcfile"], "-i", script]
+    return ["bash", "--rcfile", in_memory(RCFILE) if texts else order["rcfile"], "-i", script]
 
 
-# An interactive bash ignores SIGTERM: without the trap a cancelled job would go on with its next line. What it starts
-# does not inherit the trap, and waits are cut by the same signal, which goes to every process of the job. It would also
-# write ~/.bash_history at its end. A ~/.bashrc that sets PATH anew must not take the container wrappers from the front,
-# where they stand once.
-RCFILE = """exec 2>&9 9>&-
-trap 'exit 143' TERM
-if [ -f ~/.bashrc ]; then . ~/.bashrc; fi
-unset HISTFILE
-case ${SKYSPOOL_WRAPPERS-} in ?*)
-  PATH=:$PATH:
-  PATH=$SKYSPOOL_WRAPPERS${PATH//":$SKYSPOOL_WRAPPERS:"/:}
-  PATH=${PATH%:} ;;
-esac
-"""
+def in_memory(text: str) -> str:
+    """A path under which bash reads this text, which nobody else can have changed. The first thing that it does is to
+    close the descriptor, which the job's processes would inherit; on the first line, so that lines count as they did.
+    """
+    file = os.memfd_create("job", 0)
+    data = f"exec {file}<&-; {text}".encode("utf-8", "surrogateescape")
+    while data:
+        data = data[os.write(file, data) :]
+    return f"/proc/self/fd/{file}"
 
 
 def exit_code(status: int) -> int:

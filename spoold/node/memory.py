@@ -29,7 +29,7 @@ from spool_layout.paths import Spool
 from spool_layout.records import GONE, Assigned, NodeStatus, Phase, decode
 from spool_layout.storage import Disk
 from spoold.local import boot_id
-from spoold.node import containment, progress
+from spoold.node import cgroups, containment, progress
 from spoold.node.cleaning import stop_containers, with_trouble
 from spoold.node.identity import refuse_second
 from spoold.node.workplace import Attempt, Workplace
@@ -122,7 +122,10 @@ def count_as_lost(place: Workplace, old: NodeStatus, listed: Assigned | None, la
 
 
 def sweep(place: Workplace, attempts: list[Attempt]) -> list[str]:
-    """Stop their containers, all at once, since an engine may be slow. What there is to tell of each, or ""."""
+    """Stop their containers, all at once, since an engine may be slow. What there is to tell of each, or "". Several
+    users' are left: whose they are the account cannot look into."""
+    if place.shared:
+        return ["" for _ in attempts]
     with ThreadPoolExecutor(SWEEPS) as pool:
         return list(pool.map(lambda attempt: stop_containers(attempt, spool_id_of(place), 0), attempts))
 
@@ -133,9 +136,12 @@ def spool_id_of(place: Workplace) -> str:
 
 
 def recorded_end(attempt: Attempt) -> Phase | None:
-    """How an attempt ended, where its supervisor wrote that down and the outcome is still to be written."""
+    """How an attempt ended, where its supervisor wrote that down and the outcome is still to be written. OSError: that
+    cannot be told now, which is not the same as that it was not written."""
     try:
         phase = progress.stand(attempt)
+    except OSError:
+        raise
     except Exception:  # what a power loss left of a file says nothing
         return None
     return phase if phase.phase == "exited" else None
@@ -144,11 +150,20 @@ def recorded_end(attempt: Attempt) -> Phase | None:
 def end_all(node: str, place: Workplace) -> None:
     """End what an earlier local directory of this node left running: its outcome is unknown anyhow. SpoolError where it
     does not end."""
-    end = time.monotonic() + ENDING
-    while left := containment.of_node(spool_id_of(place), node):
+    end, groups = time.monotonic() + ENDING, cgroups.here().groups(place.path).values()
+    while left := {*containment.of_node(spool_id_of(place), node), *containment.of_groups(groups)}:
         log.warning("ends %d processes of this node whose local state is another one", len(left))
-        for process in left:
-            containment.signal_process(process, signal.SIGKILL)
+        for group in groups:
+            group.kill()
+        hidden = {process for process in left if not containment.is_supervisor(process.pid)}
+        for process in hidden or left:  # who supervises comes last: what is below it can be found as long as it lives
+            try:
+                containment.signal_process(process, signal.SIGKILL)
+            except PermissionError as error:  # of several users' jobs, which the account may not end
+                pids = ", ".join(str(p.pid) for p in left)
+                raise SpoolError(f"the node's local state was lost, and jobs of it live: {pids}", "end them") from error
         if time.monotonic() > end:
             raise SpoolError(f"processes of this node do not end: {', '.join(str(p.pid) for p in left)}")
         time.sleep(0.05)
+    for group in groups:
+        group.remove()

@@ -6,6 +6,8 @@ import os
 import pwd
 from typing import Any
 
+import msgspec
+
 from spool_layout import history
 from spool_layout.paths import Spool, run_log, setup_log
 from spool_layout.records import Assignment
@@ -14,7 +16,7 @@ from spool_layout.storage import Disk, NotRegular
 from spool_layout.taskfile import InvalidTask, TaskSpec, parse_task
 from spoold.node.environment import Host, Owner, run_environment, setup_environment
 from spoold.node.inventory import Inventory
-from spoold.node.job import RCFILE
+from spoold.node.rcfile import RCFILE
 from spoold.node.workplace import Workplace
 
 
@@ -54,8 +56,10 @@ class Orders:
             return error.message
 
     def make(self, key: str, a: Assignment, task: TaskSpec) -> dict[str, Any]:
-        """The order itself; who takes it adds version and lapses."""
-        owner = owner_of(os.getuid())
+        """The order itself; who takes it adds version and lapses.
+
+        In a spool of several users it says whose job it is, and what the owner needs to complete it (owner.py).
+        """
         logs = self.spool.log_dir(a.id, a.attempt)
         host = self._host(key)
         rank = (a.rank, len(a.nodes), self.node)
@@ -65,17 +69,16 @@ class Orders:
             "shell": self.settings.shell,
             "rcfile": self.rcfile,
             "restartable": a.restartable,
-            "workdir": os.path.join(logs, f"workdir-{a.rank}") if task.git else expand(task.workdir or "~", owner.home),
+            "memory_mb": a.memory_mb if self.settings.memory == "enforced" else 0,
             "run_log": os.path.join(logs, run_log(*rank)),
-            "run_env": run_environment(a, task, owner, host),
-            "file_mounts": {expand(t, owner.home): expand(s, owner.home) for t, s in task.file_mounts.items()},
         }
         if task.setup:
             order["setup_log"] = os.path.join(logs, setup_log(*rank))
-            order["setup_env"] = setup_environment(a, task, owner, host)
-        if task.git:
-            order["git"] = {"url": task.git.url, "ref": task.git.ref}
-        return order
+        if self.place.shared:
+            told = {"uid": a.uid, "assignment": msgspec.to_builtins(a), "host": host._asdict()}
+            return {**order, **told, "max_file": self.settings.max_file}
+        clone = os.path.join(logs, f"workdir-{a.rank}")
+        return {**order, **of_task(a, task, owner_of(os.getuid()), host, clone)}
 
     def _host(self, key: str) -> Host:
         return Host(
@@ -88,6 +91,21 @@ class Orders:
             os.path.join(os.path.dirname(__file__), "wrappers"),
             self.place.attempt(key).path,
         )
+
+
+def of_task(a: Assignment, task: TaskSpec, owner: Owner, host: Host, clone: str) -> dict[str, Any]:
+    """What an order says of a task: variables, workdir, mounts. clone: where a workdir from git goes."""
+    told: dict[str, Any] = {
+        "workdir": clone if task.git else expand(task.workdir or "~", owner.home),
+        "run_env": run_environment(a, task, owner, host),
+        "file_mounts": {expand(t, owner.home): expand(s, owner.home) for t, s in task.file_mounts.items()},
+        "own": [*task.envs, *task.secrets],
+    }
+    if task.setup:
+        told["setup_env"] = setup_environment(a, task, owner, host)
+    if task.git:
+        told["git"] = {"url": task.git.url, "ref": task.git.ref}
+    return told
 
 
 def owner_of(uid: int) -> Owner:

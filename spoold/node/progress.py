@@ -20,9 +20,11 @@ import msgspec
 
 from spool_layout.records import Phase
 from spoold.local import boot_id
-from spoold.node import containment
+from spoold.node import cgroups, containment
+from spoold.node.cgroups import Group
 from spoold.node.containment import Process
-from spoold.node.workplace import Attempt, Workplace, boot_time, is_alive, start_time
+from spoold.node.rights import may_raise
+from spoold.node.workplace import Attempt, Workplace, boot_time, is_alive, read, start_time
 
 
 def prepare(place: Workplace, key: str, order: dict[str, Any], scripts: dict[str, str]) -> None:
@@ -30,6 +32,8 @@ def prepare(place: Workplace, key: str, order: dict[str, Any], scripts: dict[str
     private = os.path.join(place.attempts, f".{key}")
     shutil.rmtree(private, ignore_errors=True)
     os.mkdir(private, 0o700)
+    if place.shared:  # the job's owner makes one file in it with this group, and passes
+        os.chmod(private, 0o771)
     draft = Attempt(private)
     for name, text in scripts.items():
         with open(draft.file(name), "w", encoding="utf-8") as file:
@@ -56,9 +60,8 @@ def stand(attempt: Attempt) -> Phase:
         return Phase("starting")
     if attempt.read("marker")["by"] == "runner":
         return Phase("never", reason="was marked never to be started")  # cut before its outcome was written
-    if "fail" in names:
-        reason = attempt.read("fail")["reason"]
-        return Phase("exited", stage="setup", code=1, reason=reason)
+    if "fail" in names and (failed := attempt.read("fail")):
+        return Phase("exited", stage="setup", code=1, reason=failed["reason"])
     if "run.exit" in names:
         return _exited(attempt, "run", names)
     if "setup.exit" in names:
@@ -95,7 +98,7 @@ def _exited(attempt: Attempt, stage: str, names: set[str]) -> Phase:
         ended_at=end["at"],
         pid=began["pid"] if began else 0,
         started_at=began["at"] if began else None,
-        reason="ended by its node, which had lost contact" if end["fenced"] else "",
+        reason="ended by its node, which had lost contact" if end["fenced"] else end.get("reason", ""),
         fenced=end["fenced"],
     )
 
@@ -110,7 +113,16 @@ def supervisor(attempt: Attempt) -> Process | None:
     marker = attempt.read("marker") or {}
     if marker.get("by") != "supervisor" or marker["boot"] != boot_id() or not is_alive(marker["pid"], marker["start"]):
         return None
+    if may_raise() and not is_of_starter(marker["pid"]):
+        return None  # the marker is the account's word
     return Process(marker["pid"], marker["start"])
+
+
+def is_of_starter(pid: int) -> bool:
+    """Whether a process has our mixture of rights, which only a starter of several users' jobs and its forks have."""
+    lines = (read(f"/proc/{pid}/status") or "").splitlines()
+    ids = next((line.split()[1:] for line in lines if line.startswith("Uid:")), [])
+    return ids[:3] == ["0", str(os.geteuid()), "0"]
 
 
 def is_gone(attempt: Attempt) -> bool:
@@ -126,19 +138,32 @@ def is_gone(attempt: Attempt) -> bool:
     return bool(end["gone"]) and not goes_on
 
 
+def group(attempt: Attempt) -> Group:
+    """The cgroups of an attempt, as its marker names them. With root's rights none is taken at its word: what the
+    present starter would name, it is."""
+    if may_raise():
+        return cgroups.here().group(attempt.path, 1)
+    return Group(**(attempt.read("marker") or {}).get("cgroups", {}))
+
+
 def processes(attempt: Attempt) -> list[Process]:
     """Every live process of the attempt, its supervisor left out."""
-    watcher = supervisor(attempt)
-    if watcher is not None:
-        return containment.below(watcher.pid)
     if (attempt.read("marker") or {}).get("boot") != boot_id():
         return []  # a reboot has ended them; their numbers may be others' by now
-    roots = []
-    for stage in ("setup", "run"):
-        began = attempt.read(f"{stage}.pid")
-        if began and start_time(began["pid"]) == began["start"]:
-            roots.append(int(began["pid"]))
-    return containment.of_attempt(attempt.path, roots)
+    watcher = supervisor(attempt)
+    found = containment.of_groups([group(attempt)])
+    if watcher is not None:
+        return [*dict.fromkeys([*containment.below(watcher.pid), *found])]
+    return [*dict.fromkeys([*containment.of_attempt(attempt.path, roots(attempt)), *found])]
+
+
+def roots(attempt: Attempt) -> list[int]:
+    """Pids of the stages that are recorded and still live."""
+    began = [attempt.read(f"{stage}.pid") for stage in ("setup", "run")]
+    found = [int(one["pid"]) for one in began if one and start_time(one["pid"]) == one["start"]]
+    if may_raise():  # not on the account's word alone
+        return [pid for pid in found if containment.marked(pid, attempt.path)]
+    return found
 
 
 class Ending:
@@ -152,15 +177,14 @@ class Ending:
         if is_gone(attempt):
             return True
         found, watcher = processes(attempt), supervisor(attempt)
-        if not found and watcher is None:
+        if not found and watcher is None and group(attempt).is_empty():
             return True
         since = attempt.read("stop")
         if since is None:
             attempt.write("stop", {"at": boot_time()})
             self._ask(found, watcher)
         elif boot_time() - since["at"] >= self.grace:
-            for process in found:
-                containment.signal_process(process, signal.SIGKILL)
+            self._kill(attempt, found, watcher)
         return False
 
     def _ask(self, found: list[Process], watcher: Process | None) -> None:
@@ -170,12 +194,24 @@ class Ending:
         if watcher is not None:
             containment.signal_process(watcher, signal.SIGUSR1)  # it may be waiting for `go`
 
+    def _kill(self, attempt: Attempt, found: list[Process], watcher: Process | None) -> None:
+        group(attempt).kill()
+        for process in found:
+            containment.signal_process(process, signal.SIGKILL)
+        if watcher is None:
+            return
+        if not attempt.has("kill"):
+            attempt.write("kill", {"at": boot_time()})
+        for number in (signal.SIGCONT, signal.SIGUSR1):  # the job may have stopped it
+            containment.signal_process(watcher, number)
+
 
 def close(attempt: Attempt, phase: Phase) -> Phase:
     """Nothing of the attempt is left: write its last phase."""
     known = phase.phase == "exited"
     last = msgspec.structs.replace(phase, phase="ended" if known else "lost")
     attempt.write("outcome", msgspec.to_builtins(last))
+    group(attempt).remove()  # where its supervisor could not
     return last
 
 

@@ -33,14 +33,16 @@ from spool_layout.paths import FORMAT, Spool
 from spool_layout.records import GONE, Assigned, Assignment, NodeStatus, Phase, Remnant, decode, encode
 from spool_layout.settings import DeclaredNode, load
 from spool_layout.storage import Disk, Glance, Held
-from spoold.local import boot_id, state_dir, version
+from spoold.account import account, refuse_root
+from spoold.local import base_path, boot_id, state_dir, version
 from spoold.node import containment, inventory, journal, memory, progress
-from spoold.node.cleaning import Cleaner
+from spoold.node.cleaning import Cleaner, RemoteCleaner
 from spoold.node.flushing import Flusher
 from spoold.node.identity import bind, machine_id, node_name
+from spoold.node.keeper import keep
 from spoold.node.order import Orders
 from spoold.node.spawning import Starters
-from spoold.node.workplace import Attempt, Workplace, boot_time
+from spoold.node.workplace import FOR_OWNERS, Attempt, Workplace, boot_time, place_of
 from spoold.restored import PAUSE, WentBack, runner_knows_more
 from spoold.wake import Pace, Waker
 
@@ -58,14 +60,22 @@ class Runner:
     """A node's runner."""
 
     def __init__(
-        self, root: str, flags: DeclaredNode, *, once: bool = False, name: str | None = None, state: str | None = None
+        self,
+        root: str,
+        flags: DeclaredNode,
+        *,
+        once: bool = False,
+        name: str | None = None,
+        state: str | None = None,
+        keeper: int | None = None,
     ) -> None:
         self.spool, self.once = Spool(root), once
         self.local = not read_on(self.spool.root).network
         self.disk = Disk()
         self.settings = load(self.spool, self.disk)
         self.node = node_name(name)
-        self.place = Workplace(os.path.join(state_dir(self.settings.id, state), f"node-{self.node}"))
+        shared = self.settings.users == "multi"
+        self.place = Workplace(place_of(state_dir(self.settings.id, state), self.node), shared)
         self.place.make()
         self.lock = self.place.lock_runner()
         self.kept = self.place.keep_from_cleaners()
@@ -79,9 +89,13 @@ class Runner:
         self.news = False  # whether orders came or something was reported since the last pause
         self.bell = os.open(self.place.bell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self.waker.listen(self.bell)
-        self.cleaner = Cleaner(self.settings.id, self.settings.grace, self.waker.ring)
         self.orders = Orders(self.spool, self.disk, self.settings, self.node, self.place, self.inventory)
-        self.starters = Starters(self.place)
+        self.starters = Starters(self.place, keeper)
+        self.cleaner = (
+            RemoteCleaner(self.settings.grace, self.starters)
+            if self.place.shared
+            else Cleaner(self.settings.id, self.settings.grace, self.waker.ring)
+        )
         self.flusher = Flusher()
         self.logs: dict[str, tuple[str, ...]] = {}  # attempt that runs -> its logs, where these need flushing
         self.stopping = False
@@ -220,6 +234,8 @@ class Runner:
             raise NewerFormat(f"{path} has format {found.format}, this program knows {FORMAT}", "upgrade skyspool here")
         self.news = self.news or found.version != self.read_version
         if found.version >= self.seen:
+            if found.version > self.seen:
+                self.disk.sync(self.spool.node(self.node))  # acted on and reported only when no power loss undoes it
             self.seen, self.assigned = found.version, found
         elif found.version != self.read_version:
             self.check_time(found.version)
@@ -276,6 +292,8 @@ class Runner:
             progress.settle(self.place, key, Phase("never", stage="file", reason=task), self.seen)
             return
         scripts = {f"{stage}.sh": text for stage, text in (("setup", task.setup), ("run", task.run)) if text}
+        if self.place.shared:  # the owner takes the text from the accepted file; these say which stages there are
+            scripts = dict.fromkeys(scripts, "")
         order = {"version": self.seen, "lapses": self.lapses, **self.orders.make(key, assignment, task)}
         journal.note(self.place, assignment, self.seen)
         progress.prepare(self.place, key, order, scripts)
@@ -295,9 +313,12 @@ class Runner:
             return
         if (attempt.read("go") or {}).get("lapses") == self.lapses:
             return
-        attempt.write("go", {"lapses": self.lapses})
+        attempt.write("go", {"lapses": self.lapses}, FOR_OWNERS)
         if (watcher := progress.supervisor(attempt)) is not None:
-            containment.signal_process(watcher, signal.SIGUSR1)
+            if self.place.shared:
+                self.starters.order(f"{attempt.key} poke")
+            else:
+                containment.signal_process(watcher, signal.SIGUSR1)
 
     def end(self, attempt: Attempt) -> None:
         """Heed a `stop`: never started, it never will be; started, everything of it is ended."""
@@ -348,7 +369,7 @@ class Runner:
         assignment = self.assigned.attempts.get(attempt.key)
         if assignment is None or len(assignment.nodes) == 1:
             return True
-        return progress.is_gone(attempt) and not attempt.has("containers")  # these may serve the other ranks
+        return progress.is_gone(attempt) and not attempt.calls_engines()  # these may serve the other ranks
 
     def flush_logs(self) -> None:
         """Let the logs of what runs be sent to the file server."""
@@ -393,6 +414,8 @@ class Runner:
         self.beat += 1
         told = encode(msgspec.structs.replace(status, beat=self.beat))
         self.disk.publish(self.spool.status(self.node), told, held=self.held)
+        if self.written is None:
+            self.disk.sync(self.spool.node(self.node))  # by it, a runner after a reboot knows that it was one
         if self.glance is not None:
             self.glance.note()
         self.written, self.written_at = msgspec.structs.replace(status, beat=self.beat), time.monotonic()
@@ -449,8 +472,16 @@ class Runner:
             attempts=self.phases(),
             left=left,
             went_back=self.went_back,
-            meanwhile=self.meanwhile,
+            meanwhile=self.meanwhile or self.unnamed(),
+            enforced=inventory.enforced(self.settings.memory == "enforced"),
         )
+
+    def unnamed(self) -> list[Remnant]:
+        """What runs here and the head does not name: it was begun in a time that a restored spool has forgotten."""
+        if self.read_version != self.seen:
+            return []
+        keys = set(self.place.remembered()) - self.assigned.attempts.keys() - self.final.keys()
+        return journal.of(self.place, keys) if keys else []
 
 
 def run_node(
@@ -465,7 +496,23 @@ def run_node(
     state: str | None = None,
 ) -> int:
     """`spoold node ROOT`. The exit code."""
-    runner = Runner(root, DeclaredNode(gpus, cpus, memory_gb, address), once=once, name=name, state=state)
+    spool = Spool(root)
+    settings = load(spool, Disk())
+    flags = DeclaredNode(gpus, cpus, memory_gb, address)
+    if settings.users != "multi":
+        refuse_root(spool)
+        return run_runner(root, flags, once=once, name=name, state=state)
+    place = place_of(os.path.join(base_path(state, account(spool).uid), settings.id), node_name(name))
+    return keep(
+        spool, place, state, lambda keeper: run_runner(root, flags, once=once, name=name, state=state, keeper=keeper)
+    )
+
+
+def run_runner(
+    root: str, flags: DeclaredNode, *, once: bool, name: str | None, state: str | None, keeper: int | None = None
+) -> int:
+    """The runner itself. The exit code."""
+    runner = Runner(root, flags, once=once, name=name, state=state, keeper=keeper)
     try:
         return runner.run_once() if once else runner.run()
     except Damaged as error:

@@ -11,7 +11,9 @@ import os
 import subprocess
 import sys
 import time
+from typing import IO
 
+from spoold.node.environment import LOGIN_PATH
 from spoold.node.workplace import Workplace, read
 
 log = logging.getLogger("spoold.node")
@@ -20,17 +22,21 @@ LONGEST_PAUSE = 30.0  # seconds between two tries
 
 
 class Starters:
-    """The runner's side of the FIFO `orders`. trouble: why no starter starts, "" if that is not so."""
+    """The runner's side of the FIFO `orders`. trouble: why no starter starts, "" if that is not so.
 
-    def __init__(self, place: Workplace) -> None:
-        self.place = place
+    keeper: where several users' jobs need a starter with root's rights, the pipe to who starts one (keeper.py).
+    """
+
+    def __init__(self, place: Workplace, keeper: int | None = None) -> None:
+        self.place, self.keeper = place, keeper
         self.orders = os.open(place.orders, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self.trouble = ""
         self._next_try = 0.0
         self._pause = 0.5
 
     def order(self, key: str) -> None:
-        """Tell the starter to look at an attempt; start one if none lives. Orders are repeated until they show."""
+        """Tell the starter to look at an attempt (or another order, see starter.py); start one if none lives. Orders
+        are repeated until they show."""
         if not self.place.has_starter() and not self._start():
             return
         try:
@@ -45,7 +51,10 @@ class Starters:
             return self.trouble == ""
         self._next_try, self._pause = now + self._pause, min(2 * self._pause, LONGEST_PAUSE)
         try:
-            spawn(self.place)
+            if self.keeper is None:
+                spawn(self.place)
+            else:
+                os.write(self.keeper, b"!")
         except (OSError, subprocess.SubprocessError) as error:
             self._tell(f"no process can be started here: {error}")
             return False
@@ -66,12 +75,32 @@ class Starters:
 
 
 def spawn(place: Workplace) -> None:
-    """Start the node's starter, no child of ours: it outlives this process. OSError, CalledProcessError."""
-    code = (
-        f"import os,sys\nif os.fork(): os._exit(0)\nos.setsid()\n"
-        f"os.execv(sys.executable,[sys.executable,'-m','spoold.node.starter',{place.path!r}])"
+    """Start the node's starter. OSError, CalledProcessError."""
+    with open_log(place) as errors:
+        run(place, errors)
+
+
+def run(place: Workplace, errors: IO[bytes], *words: str, isolated: bool = False) -> None:
+    """Start it as no child of ours: it outlives this process. OSError, CalledProcessError.
+
+    errors: where its own go; words: more of its command line; isolated: with nothing of our environment, by the Python
+    that is installed.
+    """
+    python = [sys.executable, *(["-I"] if isolated else [])]
+    starter = [*python, "-m", "spoold.node.starter", place.path, *words]
+    code = f"import os,sys\nif os.fork(): os._exit(0)\nos.setsid()\nos.execv({sys.executable!r},{starter!r})"
+    subprocess.run(
+        [*python, "-c", code],
+        stdin=subprocess.DEVNULL,
+        stdout=errors,
+        stderr=errors,
+        cwd="/",
+        env={"PATH": LOGIN_PATH, "LANG": "C.UTF-8"} if isolated else None,
+        check=True,
     )
-    with open(os.path.join(place.path, "starter.log"), "ab") as errors:
-        subprocess.run(
-            [sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, cwd="/", check=True
-        )
+
+
+def open_log(place: Workplace) -> IO[bytes]:
+    """Where a starter's own errors go. Links are not followed."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(os.path.join(place.path, "starter.log"), flags, 0o644), "ab")

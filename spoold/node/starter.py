@@ -1,10 +1,14 @@
 """The starter: one small process for each node that forks a supervisor for each attempt.
 
-    python -m spoold.node.starter DIRECTORY
+    python -m spoold.node.starter DIRECTORY [SPOOL UID GID]
 
 It is told by a line "KEY" in the FIFO `orders` to look at attempts/KEY, and forks a supervisor for it (supervisor.py)
 if it was never started. A fork of this process costs a millisecond, an interpreter for each job would cost twenty. An
 order for what is done already does nothing, so the runner may repeat itself; lost orders are repeated by the runner.
+
+For several users' jobs it is started by root, with the spool and the account whose rights it goes on with (rights.py).
+The runner, which may not signal such jobs, writes `KEY poke` to wake a supervisor, and `KEY end GRACE` to end what is
+left of an attempt (ender.py).
 
 Nothing depends on its life: supervisors outlive it, write down by themselves how their attempts end, and the runner
 starts another one when it has an order. It ends by itself when its runner is gone.
@@ -20,7 +24,13 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 
+from spool_layout.becoming import account_of
+from spool_layout.paths import parse_attempt_key
+from spoold.node import cgroups
+from spoold.node.containment import signal_process
+from spoold.node.rights import Post, lay_down
 from spoold.node.supervisor import supervise
 from spoold.node.workplace import Workplace, start_time
 
@@ -30,8 +40,9 @@ IDLE = 10.0  # seconds without a runner after which it ends: a runner that was k
 class Starter:
     """The process. lock: the descriptor that says that it lives."""
 
-    def __init__(self, path: str, lock: int) -> None:
-        self.place, self.lock = Workplace(path), lock
+    def __init__(self, place: Workplace, lock: int) -> None:
+        self.place, self.lock = place, lock
+        self.enders: dict[str, int] = {}  # attempt -> pid of what ends it
         self.kept = self.place.keep_from_cleaners()  # supervisors hold it on
         self.orders = os.open(self.place.orders, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self.bell = os.open(self.place.bell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -52,9 +63,9 @@ class Starter:
         while not self.is_over():
             poll.poll(IDLE * 500)
             drain(self.woken)
-            reap()
-            for key in self.read_orders():
-                self.look_at(key)
+            self.note_ended(reap())
+            for line in self.read_orders():
+                self.heed(*line.split(" "))
 
     def is_over(self) -> bool:
         """Whether it has been without a runner for long enough; or its directory is gone."""
@@ -71,40 +82,77 @@ class Starter:
         *lines, self.rest = text.split("\n")
         return list(dict.fromkeys(line for line in lines if line and "/" not in line))
 
+    def heed(self, key: str, word: str = "", *more: str) -> None:
+        """Carry out one order. What is no order of ours is passed over."""
+        try:
+            parse_attempt_key(key)
+            if word == "poke":
+                self.poke(key)
+            elif word == "end":
+                self.end(key, float(more[0]))
+            elif not word:
+                self.look_at(key)
+        except (ValueError, LookupError, TypeError) as error:
+            print(f"cannot heed {key!r} {word!r}: {error!r}", file=sys.stderr, flush=True)
+
     def look_at(self, key: str) -> None:
         """Fork a supervisor for an attempt that has none and never had one."""
         names = self.place.attempt(key).names()
-        if "order.json" not in names or names & {"marker", "outcome"}:
-            return
+        if "order.json" in names and not names & {"marker", "outcome"}:
+            self.fork(key, lambda: supervise(self.place, key, self.bell))
+
+    def poke(self, key: str) -> None:
+        """Tell a supervisor to look."""
+        from spoold.node.progress import supervisor
+
+        watcher = supervisor(self.place.attempt(key))
+        if watcher is not None:
+            signal_process(watcher, signal.SIGUSR1)
+
+    def end(self, key: str, grace: float) -> None:
+        """Fork an ender for an attempt that has none now."""
+        from spoold.node import ender
+
+        if key not in self.enders:
+            self.enders[key] = self.fork(key, lambda: ender.end(self.place, key, grace, self.bell))
+
+    def fork(self, key: str, work: Callable[[], None]) -> int:
+        """Do it in a fork, in a session of its own. Its pid; 0: none could be forked, and the runner repeats the order.
+
+        The lock is the starter's: a new one must be able to take it."""
         try:
             pid = os.fork()
-        except OSError as error:  # too many processes, no memory: the runner repeats the order
+        except OSError as error:  # too many processes, no memory
             print(f"cannot fork for {key}: {error.strerror}", file=sys.stderr, flush=True)
-            return
-        if pid == 0:
-            self.become_supervisor(key)
-
-    def become_supervisor(self, key: str) -> None:
-        """In the fork: never returns. The lock is the starter's: a new one must be able to take it."""
+            return 0
+        if pid:
+            return pid
         code = 70  # EX_SOFTWARE
         try:
             for descriptor in (self.lock, self.orders, self.woken, self.waker):
                 os.close(descriptor)
-            supervise(self.place, key, self.bell)
+            signal.set_wakeup_fd(-1)
+            work()
             code = 0
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(code)
 
+    def note_ended(self, pids: list[int]) -> None:
+        """Enders that are no more, or could not be forked, may be forked again."""
+        self.enders = {key: pid for key, pid in self.enders.items() if pid and pid not in pids}
 
-def reap() -> None:
-    """Supervisors that have ended; and orphans that fall to us since theirs was killed."""
+
+def reap() -> list[int]:
+    """Supervisors and enders that have ended; and orphans that fall to us since theirs was killed. Their pids."""
+    found: list[int] = []
     try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while pid := os.waitpid(-1, os.WNOHANG)[0]:
+            found.append(pid)
     except ChildProcessError:
         pass
+    return found
 
 
 def drain(descriptor: int) -> bytes:
@@ -118,15 +166,29 @@ def drain(descriptor: int) -> bytes:
     return b"".join(parts)
 
 
-def main(path: str) -> None:
-    """Hold the starter's lock and work, if no other starter does."""
-    lock = Workplace(path).lock_starter()
+def main(path: str, spool: str = "", uid: str = "", gid: str = "") -> None:
+    """Hold the starter's lock and work, if no other starter does. spool, uid, gid: for several users' jobs."""
+    if spool:
+        lay_down(Post(account_of(int(uid), int(gid)), spool))
+        prepare(spool)
+    place = Workplace(path, shared=bool(spool))
+    lock = place.lock_starter()
     if lock is None:
         return
     os.ftruncate(lock, 0)
     os.write(lock, json.dumps({"pid": os.getpid(), "start": start_time(os.getpid())}).encode())
-    Starter(path, lock).run()
+    cgroups.tidy(path)
+    Starter(place, lock).run()
+
+
+def prepare(spool: str) -> None:
+    """Bring in what only several users' jobs need: who has become somebody else may not be able to read it."""
+    from spool_layout.mounts import read_on
+    from spoold.node import ender, owner, progress
+
+    assert ender and owner and progress
+    read_on(spool)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

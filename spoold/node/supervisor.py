@@ -8,7 +8,8 @@
     gone        no process of the attempt is left; then it ends
 
 It is a subreaper: whatever the job starts, however it hides (sessions of its own, double forks, a cleared environment),
-stays below it, so that its descendants are the attempt's processes, all of them and nothing else.
+stays below it, so that its descendants are the attempt's processes, all of them and nothing else. Where cgroups can be
+made (cgroups.py) they are in one of their own, too, and nothing is left when both are empty.
 
 It never touches the spool itself: opening the log, changing into workdir and cloning happen in the forked child
 (job.py), so that a file server that hangs holds up that child alone. What it has to say it writes to the attempt's
@@ -18,6 +19,9 @@ Time rule: it spawns nothing once the runner's last renewal is beyond its limit,
 ordered: the head may have given it up. One that waits between setup and run goes on waiting then, until the runner says
 `go` anew, which it does when the head has confirmed the attempt. One that may run again elsewhere is killed at that
 moment.
+
+Killing is done from here, too, when the runner says so (the file `kill`): only who reaps is woken as often as a job
+forks that goes on by forking and ending.
 
 Killed with -9 anywhere: before the marker, nothing happened and another one does it. After it, the runner sees a marker
 whose supervisor is dead, ends what is left, and reports the attempt lost.
@@ -33,23 +37,25 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from spoold.node import containment
-from spoold.node.job import KILLED, become, exit_code, reset_signals
+from spoold.node import cgroups, containment
+from spoold.node.cgroups import Group
+from spoold.node.job import KILLED, PR_SET_PDEATHSIG, become, exit_code, reset_signals
+from spoold.node.rights import may_raise
 from spoold.node.workplace import Attempt, Workplace, ring, start_time
 
 PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # linux/prctl.h
 STOPPED = 143  # 128 + SIGTERM: what run counts as that was stopped before it began
 LOOK = 1.0  # seconds between two looks at the time rule, where something may have to be ended or is waited for
 HEEDED = (signal.SIGCHLD, signal.SIGUSR1)  # a child changed; the runner says: look (`go`, `stop`)
+SETTLED = 0.02  # seconds within which a cgroup is empty when the last of it has been reaped
 # Blocked, so that one that comes between a fork and the child's own settings still reaches the child.
 KEPT = (*HEEDED, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def supervise(place: Workplace, key: str, bell: int) -> None:
     """The whole life of one attempt, in a process of its own. Returns when nothing of it is left."""
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    prctl(PR_SET_NAME, b"skyspool-job", 0, 0, 0)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    prctl(PR_SET_NAME, containment.SUPERVISOR.encode())
     os.setsid()
     reset_signals()
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -65,7 +71,10 @@ class Supervisor:
         self.order: dict[str, Any] = attempt.read("order.json") or {}
         self.codes: dict[int, int] = {}  # pid -> exit code, of reaped children that were asked for
         self.childless = True
+        self.gone = False  # whether that was said: that nothing is left
         self.fenced = False
+        self.group = Group()
+        self.killed_for_memory = 0  # processes, before the present stage
         self.sweeper = 0  # pid of the child that stops containers
 
     def run(self) -> None:
@@ -77,13 +86,16 @@ class Supervisor:
             if self.attempt.mark("runner"):
                 self.say("outcome", {"phase": "never", "reason": "the node had lost contact when it was to start"})
             return
-        if not self.attempt.mark("supervisor"):
+        group = cgroups.here().group(self.attempt.path, self.order.get("memory_mb", 0))
+        if not self.attempt.mark("supervisor", cgroups=group._asdict()):
             return
+        self.group = group.make()
         if "setup.sh" not in names or self.set_up("run.sh" in names):
             self.stage("run")
-        if not self.childless:
+        if not self.gone:
             self.wait_for_leftovers()
             self.say("gone", {"at": time.time()})
+        self.group.remove()
 
     # ---- stages
 
@@ -114,12 +126,16 @@ class Supervisor:
 
     def stage(self, stage: str) -> int:
         """Spawn one stage and wait for its end: the exit code, 128 + N for signal N."""
+        self.killed_for_memory = self.group.killed_for_memory()
+        supervisor = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:
             self.say("fail", {"reason": f"node {self.order['node']}: cannot start a process: {error.strerror}"})
             return KILLED
         if pid == 0:
+            die_with(supervisor)  # first: what follows may take a while on a busy host
+            self.group.enter()
             goes_on = stage == "run" and "setup_log" in self.order
             become(self.attempt, stage, self.order, self.may_go if goes_on else self.keeps_time)
         self.codes[pid] = -1
@@ -131,22 +147,37 @@ class Supervisor:
             self.wait(LOOK if self.order.get("restartable") else None)
             self.reap()
             if self.codes[pid] < 0:
-                self.fence()
+                self.end_if_due()
         self.write_exit(stage, self.codes[pid])
         return self.codes[pid]
 
     def wait_for_leftovers(self) -> None:
         """What the job left behind: the runner ends it when that is due."""
-        while not self.childless:
-            self.wait(LOOK if self.order.get("restartable") else None)
+        while not self.nothing_left():
+            self.wait(LOOK if self.order.get("restartable") or self.childless else None)
             self.reap()
-            self.fence()
+            self.end_if_due()
 
     def write_exit(self, stage: str, code: int) -> None:
         """How a stage ended. gone: nothing of the attempt is left, and there will be nothing more."""
         late = code == KILLED and bool(self.order.get("restartable")) and not self.keeps_time()
-        told = {"code": code, "at": time.time(), "fenced": self.fenced or late, "gone": self.childless}
+        told: dict[str, object] = {"code": code, "at": time.time(), "fenced": self.fenced or late}
+        told["gone"] = self.gone = self.nothing_left()
+        if code and self.group.killed_for_memory() > self.killed_for_memory:
+            told["reason"] = self.group.why_killed()
         self.say(f"{stage}.exit", told)
+
+    def nothing_left(self) -> bool:
+        """Whether no child is left, which all that the job started becomes when its parents end, and nobody in its
+        cgroup. A cgroup may take a moment to notice."""
+        end = time.monotonic() + SETTLED
+        while self.childless:
+            if self.group.is_empty():
+                return True
+            if time.monotonic() > end:
+                break
+            time.sleep(0.001)
+        return False
 
     # ---- children
 
@@ -170,13 +201,22 @@ class Supervisor:
             if pid in self.codes:
                 self.codes[pid] = exit_code(status)
 
-    def fence(self) -> None:
-        """Beyond the limit, end what may run again elsewhere: the head may give it up soon."""
-        if self.order.get("restartable") and not self.childless and not self.keeps_time():
+    def end_if_due(self) -> None:
+        """Kill what is left where the runner says so; and, beyond the limit, what may run again elsewhere: the head may
+        give it up soon."""
+        if self.attempt.has("kill"):
+            self.kill_all()
+        elif self.order.get("restartable") and not self.keeps_time():
             self.fenced = True
-            if self.attempt.has("containers"):
+            if self.attempt.calls_engines():
                 self.fence_containers()
-            self.signal_all(signal.SIGKILL)
+            self.kill_all()
+
+    def kill_all(self) -> None:
+        """SIGKILL to all that is left, but for what stops containers. What goes on by forking and ending may outrun a
+        list of processes; but each of its ends wakes us, and so we kill again, at its own pace."""
+        self.group.kill()
+        self.signal_all(signal.SIGKILL)
 
     def fence_containers(self) -> None:
         """Kill its containers, which are no children of ours, in a child that is waited for; again if it fails."""
@@ -188,7 +228,7 @@ class Supervisor:
             return  # the next round tries again
         self.codes[self.sweeper] = -1
         if self.sweeper == 0:
-            sweep(self.attempt, self.order["spool_id"])
+            sweep(self.attempt, self.order)
 
     def signal_all(self, number: int) -> None:
         """Signal everything below us, but for what stops containers."""
@@ -215,14 +255,30 @@ class Supervisor:
         ring(self.bell)
 
 
-def sweep(attempt: Attempt, spool_id: str) -> NoReturn:
+def prctl(option: int, value: int | bytes) -> None:
+    """prctl(2) with one argument."""
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def die_with(supervisor: int) -> None:
+    """In a child: be killed when the supervisor is, or has been by now."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor:
+        os._exit(KILLED)
+
+
+def sweep(attempt: Attempt, order: dict[str, Any]) -> NoReturn:
     """In a child: stop the containers of an attempt. Ends with 0 if all have stopped."""
     code = 1
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         from spoold.node.containers import stop_all
 
-        code = 0 if stop_all(attempt.key, spool_id, 0.0, attempt.path) else 1
+        if may_raise():
+            from spoold.node.owner import become_owner
+
+            become_owner(order)
+        code = 0 if stop_all(attempt.key, order["spool_id"], 0.0, attempt.path) else 1
     except BaseException:
         traceback.print_exc()
     finally:

@@ -11,12 +11,14 @@
         order.json       what to spawn, made whole under another name and moved here with its directory
         setup.sh run.sh  the commands
         go               run may begin when setup is over
-        marker           put there if absent, as the last act before a spawn: from here on it is never started again
+        marker           put there if absent, as the last act before a spawn: from here on it is never started again;
+                         who put it, and the attempt's cgroups
         setup.pid, run.pid      the process: pid, start time, wall clock
         setup.exit, run.exit    how it ended; and whether nothing of the attempt is left
         gone             nothing of the attempt is left (where something was, when its last stage had ended)
         fail             why it could not even be started
         stop             since when its processes are being ended
+        kill             the grace time is over: its supervisor, too, kills what is left
         containers       how the job's container wrappers called their engines
         swept            those containers were stopped, after its last process was gone
         outcome          the last phase, when every process is gone
@@ -38,20 +40,25 @@ from typing import Any
 from spool_layout.errors import Taken
 from spoold.local import boot_id
 
+FOR_OWNERS = 0o644  # of what a job's owner reads before the exec; nothing of anybody's is in it
 TRIES = 20  # of a lock: whoever asks whether it is held holds it for an instant
 
 
 class Workplace:
-    """The directory of one node of one spool on this host."""
+    """The directory of one node of one spool on this host. shared: it serves several users' jobs."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, shared: bool = False) -> None:
+        self.path, self.shared = path, shared
         self.attempts = os.path.join(path, "attempts")
         self.orders, self.bell = os.path.join(path, "orders"), os.path.join(path, "bell")
 
     def make(self) -> None:
         """Make what is missing of it."""
         os.makedirs(self.attempts, 0o700, exist_ok=True)
+        if self.shared:  # jobs' owners have to pass, and know what to ask for
+            spool = os.path.dirname(self.path)
+            for directory in (os.path.dirname(spool), spool, self.path, self.attempts):
+                os.chmod(directory, 0o711)
         for fifo in (self.orders, self.bell):
             try:
                 os.mkfifo(fifo, 0o600)
@@ -133,7 +140,7 @@ class Workplace:
         what was not begun yet, where that is another one."""
         starts = limit if starts is None else starts
         noted = {"boot": boot_id(), "at": at, "limit": limit, "lapses": lapses, "starts": starts}
-        write(self._file("renewed"), {**noted, "incarnation": incarnation, "seen": seen})
+        write(self._file("renewed"), {**noted, "incarnation": incarnation, "seen": seen}, FOR_OWNERS)
 
     def noted(self) -> Any:
         """What was noted at the last renewal, or None."""
@@ -175,6 +182,11 @@ class Workplace:
         return limit is None or boot_time() - noted["at"] <= limit
 
 
+def place_of(state: str, node: str) -> str:
+    """The directory of a node, in that of its spool's local state."""
+    return os.path.join(state, f"node-{node}")
+
+
 class Attempt:
     """The place of one attempt."""
 
@@ -190,6 +202,13 @@ class Attempt:
         """Whether a file is there."""
         return os.path.exists(self.file(name))
 
+    def calls_engines(self) -> bool:
+        """Whether a container wrapper of the job made a note; of several users' jobs the empty file is always there."""
+        try:
+            return os.lstat(self.file("containers")).st_size > 0
+        except FileNotFoundError:
+            return False
+
     def names(self) -> set[str]:
         """What is there; empty where the attempt is not known."""
         try:
@@ -201,16 +220,14 @@ class Attempt:
         """A JSON file of it, or None."""
         return read_json(self.file(name))
 
-    def write(self, name: str, value: Any) -> None:
+    def write(self, name: str, value: Any, mode: int = 0o600) -> None:
         """Put a JSON file in place, whole."""
-        write(self.file(name), value)
+        write(self.file(name), value, mode)
 
-    def mark(self, by: str) -> bool:
-        """Put the marker there if absent. by: "supervisor" or "runner". True: it is ours."""
-        return link_new(
-            self.file("marker"),
-            json.dumps({"by": by, "pid": os.getpid(), "start": start_time(os.getpid()), "boot": boot_id()}),
-        )
+    def mark(self, by: str, **more: object) -> bool:
+        """Put the marker there if absent. by: "supervisor" or "runner"; more: what else it says. True: it is ours."""
+        said = {"by": by, "pid": os.getpid(), "start": start_time(os.getpid()), "boot": boot_id(), **more}
+        return link_new(self.file("marker"), json.dumps(said))
 
 
 # ---- files ---------------------------------------------------------------------------------------------------
@@ -253,11 +270,11 @@ def read_json(path: str) -> Any:
         return None  # a power loss left it without its content; the boot is another one then
 
 
-def write(path: str, value: Any) -> None:
-    """Replace a small JSON file, whole."""
+def write(path: str, value: Any, mode: int = 0o600) -> None:
+    """Replace a small JSON file, whole. Nobody else can read it, by default: an order holds the job's secrets."""
     private = f"{path}.{secrets.token_hex(4)}"
     try:
-        with open(private, "w", encoding="utf-8") as file:
+        with open(private, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, mode)) as file:
             json.dump(value, file)
         os.replace(private, path)
     except OSError:

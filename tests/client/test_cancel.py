@@ -135,7 +135,11 @@ def test_a_head_that_does_not_carry_it_out_is_told(story: Scene, sky: Run) -> No
     story.head()
     ran = sky("cancel", "3")
     assert ran.out == "Cancellation requested: 3\n"
-    assert ran.err == f"note: the head has not carried it out yet\nhint: skyspool queue {story.spool.root}\n"
+    assert ran.err == (
+        "note: the head has not carried it out yet; "
+        "of one user's it carries out 600 a minute (max_requests in spool.yaml)\n"
+        f"hint: skyspool queue {story.spool.root}\n"
+    )
 
 
 def test_a_word_that_is_no_cluster_and_no_job_cancels_nothing(story: Scene, sky: Run) -> None:

@@ -226,6 +226,12 @@ def test_a_file_system_without_hard_links_is_found_out(tmp_path: Path, monkeypat
     assert found.exclusive == ""
 
 
+def test_links_that_are_counted_wrongly_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that has no hard links may copy instead."""
+    monkeypatch.setattr(os, "link", lambda first, second: Path(second).write_bytes(Path(first).read_bytes()))
+    assert "counts 1 links, not 2" in probes.links(str(tmp_path))
+
+
 @pytest.mark.parametrize("name", list(probes.KERNEL_LOCKS))
 def test_a_lock_that_somebody_holds_is_told_as_busy(tmp_path: Path, name: str) -> None:
     code = (

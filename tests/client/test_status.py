@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+from spool_layout.records import Enforced
 from tests.client.builders import Scene
 from tests.client.conftest import Run, fits
 from tests.client.pseudo import on_terminal
@@ -13,15 +14,16 @@ def test_everything_at_a_glance(story: Scene, sky: Run) -> None:
     story.head()
     story.head(role="standby", host="h2", pid=9)
     lines = sky("status").out.splitlines()
-    assert lines[:4] == [
+    assert lines[:5] == [
         f"Cluster mycluster: {story.spool.root}",
+        "Users: single",
         "Head: alive, leads (epoch 1), on h1 (pid 7), started 1 hr ago",
         "Head: alive, stands by, on h2 (pid 9), started 1 hr ago",
         "Jobs: 1 PENDING, 3 RUNNING; 1 ended",
     ]
-    assert re.fullmatch(r"Room: the spool takes [\d.]+ KiB \(logs: 0 B\) in \d+ files", lines[4])
-    assert re.fullmatch(r"Free: [\d.]+ [GT]iB of [\d.]+ [GT]iB", lines[5])
-    assert lines[7:] == [
+    assert re.fullmatch(r"Room: the spool takes [\d.]+ KiB \(logs: 0 B\) in \d+ files", lines[5])
+    assert re.fullmatch(r"Free: [\d.]+ [GT]iB of [\d.]+ [GT]iB", lines[6])
+    assert lines[8:] == [
         " NODE  STATE  SINCE     FREE GPUS  FREE CPUS  FREE MEMORY  ADDRESS",
         " n1    up     1 hr ago  0/4 H100   6.5/8      64/64 GiB    10.0.0.1",
         "",
@@ -76,8 +78,8 @@ def test_nodes_that_are_away(scene: Scene, sky: Run) -> None:
     scene.node("n1", "H100:1", state="lost contact")
     scene.node("n2", state="down", left=True)
     lines = sky("status").out.splitlines()
-    assert lines[7].startswith(" n1    lost contact ")
-    assert lines[8].startswith(" n2    stopped ")
+    assert lines[8].startswith(" n1    lost contact ")
+    assert lines[9].startswith(" n2    stopped ")
 
 
 def test_a_gpu_that_its_node_no_longer_reports(scene: Scene, sky: Run) -> None:
@@ -103,8 +105,36 @@ def test_what_a_node_says_of_itself(scene: Scene, sky: Run) -> None:
     assert node["notes"] == ["GPU 3 is not offered: it is lost"]
 
 
+def test_what_nodes_enforce_is_told_once_for_all_that_say_the_same(scene: Scene, sky: Run) -> None:
+    for name in ("n1", "n2", "n3", "n4"):
+        scene.node(name)
+    for name in ("n1", "n2"):
+        scene.says(name, enforced=Enforced("cgroup v2", "cgroup v1"))
+    scene.says("n3", enforced=Enforced("/proc", "", "no memory controller for this node"))
+    scene.says("n4")  # of an older version
+    assert [line for line in sky("status").out.splitlines() if line.startswith(("Enforced", " " * 10))] == [
+        "Enforced: processes by cgroup v2, memory by cgroup v1 (n1, n2)",
+        "Enforced: processes by /proc, memory by nothing (n3)",
+        "          no memory controller for this node",
+    ]
+    nodes = json.loads(sky("status", "-o", "json").out)["mycluster"]["nodes"]
+    assert [node["enforced"] for node in nodes[1:]] == [
+        {"processes": "cgroup v2", "memory": "cgroup v1", "why": None},
+        {"processes": "/proc", "memory": None, "why": "no memory controller for this node"},
+        None,
+    ]
+
+
+def test_many_nodes_that_enforce_the_same_are_counted(scene: Scene, sky: Run) -> None:
+    for number in range(20):
+        scene.node(f"n{number}")
+        scene.says(f"n{number}", enforced=Enforced("cgroup v2", "cgroup v2"))
+    assert "Enforced: processes by cgroup v2, memory by cgroup v2 (20 nodes)\n" in sky("status").out
+
+
 def test_it_fits_the_schema(story: Scene, sky: Run) -> None:
     story.head()
+    story.says("n1", enforced=Enforced("/proc", "", "no memory controller for this node"))
     fits(json.loads(sky("status", "-o", "json").out), "status")
 
 

@@ -63,6 +63,19 @@ def test_where_only_the_name_could_not_be_made_durable_it_was_submitted(scene: S
     assert (raised.value.exit_code, len(scene.files("pending"))) == (3, 1)
 
 
+def test_where_a_drop_box_hides_its_names_the_whole_file_system_is_made_durable(scene: Scene) -> None:
+    class Hiding(Recorder):
+        def sync(self, directory: str) -> None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), directory)
+
+        def sync_all(self, path: str) -> None:
+            self._note(f"sync all of {os.path.basename(path)}")
+
+    disk = Hiding()
+    drop(scene.spool, disk, "train", TEXT)
+    assert disk.calls[-2:] == ["move pending", "sync all of spool.yaml"]
+
+
 def test_where_the_spool_may_not_be_written_to(scene: Scene) -> None:
     os.rmdir(scene.spool.tmp)
     with pytest.raises(SpoolError, match=r"^nothing was submitted: .*No such file") as raised:

@@ -184,7 +184,7 @@ def test_a_dropped_file_that_was_rejected(scene: Scene, sky: Run) -> None:
         ran = sky(verb, word)
         assert (ran.code, ran.out) == (102, "")
         assert ran.err.endswith(
-            "error: train.yaml was rejected 1 min ago: line 1: runn: there is no such field\nline 2: ?]0;title?\n"
+            "error: train.yaml was rejected 1 min ago: line 1: runn: there is no such field\n  line 2: ?]0;title?\n"
             f"hint: skyspool lint --dropped {scene.spool.rejected}/train.yaml      # it stands there\n"
         )
 

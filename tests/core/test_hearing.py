@@ -8,8 +8,8 @@ from spool_layout.records import NodeStatus
 from spoold.core.hearing import Hearing
 
 
-def status(beat: int, interval: float = 2.0, timeout: float = 0.0) -> NodeStatus:
-    return NodeStatus(format=1, node="n1", host="h1", incarnation=1, beat=beat, interval=interval, timeout=timeout)
+def status(beat: int, interval: float = 2.0, timeout: float = 0.0, incarnation: int = 1) -> NodeStatus:
+    return NodeStatus(1, "n1", "h1", incarnation=incarnation, beat=beat, interval=interval, timeout=timeout)
 
 
 def test_a_node_is_up_then_out_of_contact_then_down_by_the_observers_clock() -> None:
@@ -19,6 +19,13 @@ def test_a_node_is_up_then_out_of_contact_then_down_by_the_observers_clock() -> 
     assert hearing.judge(status(1), 0.0, 125.0, "up") == "lost contact"
     assert hearing.judge(status(1), 0.0, 130.0, "lost contact") == "down"
     assert hearing.judge(status(2), 0.0, 131.0, "down") == "up"
+
+
+def test_the_same_beat_of_another_incarnation_is_a_sign_of_life() -> None:
+    """A runner that lost what it knew counts its beats from the beginning."""
+    hearing = Hearing(30, 5)
+    hearing.judge(status(1), 0.0, 100.0, "")
+    assert hearing.judge(status(1, incarnation=2), 0.0, 129.0, "lost contact") == "up"
 
 
 def test_an_old_report_is_no_sign_of_death_until_it_was_watched_for_long_enough() -> None:

@@ -157,8 +157,9 @@ def test_a_killed_follower_does_no_harm_and_ctrl_c_leaves_the_job_running(shared
 # ---- sizes
 
 
-def test_scripts_of_200000_lines_run_to_their_last(shared: Cluster) -> None:
-    count = 200_000
+def test_scripts_of_40000_lines_run_to_their_last(shared: Cluster) -> None:
+    """As long as two may be with the default of max_file."""
+    count = 40_000
     lines = "  x=$((x+1))\n" * (count - 1)
     (shared.folder / "long.yaml").write_text(f"setup: |\n{lines}  echo set up $x\nrun: |\n{lines}  echo ran $x\n")
     told = shared.sky("launch", "-c", "mycluster", "long.yaml").stdout

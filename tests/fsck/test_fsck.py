@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from spool_layout import history
 from spool_layout.paths import Spool
-from spool_layout.records import Ledger, Phase, decode, encode
+from spool_layout.records import Assigned, Ledger, NodeStatus, Phase, decode, encode
 from spool_layout.settings import Settings, load
 from spool_layout.storage import Disk
 from spoold.fsck.checking import look
@@ -23,7 +24,7 @@ from spoold.fsck.facts import gather
 from spoold.fsck.judging import Finding, judge
 from spoold.fsck.mending import mend
 from tests.e2e.cluster import Cluster, running
-from tests.head.stage import CPU, SETTINGS, Stage
+from tests.head.stage import CPU, SETTINGS, Killed, Mortal, Stage
 
 DAY = "done/"
 
@@ -146,6 +147,12 @@ def later_ledger(s: Stage) -> str:
     return "ledger.json"
 
 
+def later_ledger_of_a_head_that_vouched_for_none(s: Stage) -> str:
+    s.term = None
+    s.look()
+    return later_ledger(s)
+
+
 def changed_ledger(s: Stage) -> str:
     ledger = decode(Path(s.spool.ledger).read_bytes(), Ledger, "")
     ledger.next_id += 5
@@ -153,7 +160,20 @@ def changed_ledger(s: Stage) -> str:
     return "ledger.json"
 
 
+def waits_in_running(s: Stage) -> str:
+    """A file of a waiting job where only those of started ones stand."""
+    file = s.job("waits").file
+    shutil.copy(s.spool.dropped(file), s.spool.started(file))
+    return f"running/{file}"
+
+
+def untold_reason(s: Stage) -> str:
+    os.unlink(Path(s.spool.rejected, "bad.error"))
+    return "rejected/bad.yaml"
+
+
 MENDED = [
+    waits_in_running,
     missing_directory,
     open_directory,
     writable_directory,
@@ -164,6 +184,7 @@ MENDED = [
     untold_outcome,
     foreign_ledger,
     later_ledger,
+    later_ledger_of_a_head_that_vouched_for_none,
     changed_ledger,
 ]
 
@@ -192,6 +213,60 @@ def test_a_stray_file_is_set_aside_with_the_reason(dead: Stage) -> None:
     repaired(dead)
     assert Path(dead.spool.rejected, "nobody.yaml").read_text() == CPU
     assert place in Path(dead.spool.rejected, "nobody.error").read_text()
+
+
+def all_at_once(folder: Path) -> Stage:
+    """A dead spool with everything wrong that can be mended, but for what excludes one another."""
+    stage = Stage(folder / "spool")
+    close(stage.spool)
+    for name in ("over", "before"):
+        stage.drop(name, CPU)
+    stage.bad("bad", "x")
+    stage.node("n1", gpus=1)
+    stage.drop("runs")
+    stage.drop("waits")
+    stage.run()
+    stage.finish("over", "before")
+    stage.write_ledger()
+    for damage in (stray_in_claims, stray_in_running, twin_in_running, waits_in_running, untold_reason):
+        damage(stage)
+    for damage in (forgotten_in_running, later_ledger, open_directory, missing_directory):
+        damage(stage)
+    stage.term = None
+    return stage
+
+
+def test_a_repair_that_is_cut_anywhere_and_done_again_has_the_result_of_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a kill loses nothing
+    damaged = all_at_once(tmp_path / "damaged").spool.root
+    texts = files(Spool(damaged))
+    results = []
+    untroubled = Mortal()
+    for at in (None, *range(1, 200)):
+        if at is not None and at > len(untroubled.done):
+            break
+        spool = Spool(tmp_path / str(at))
+        shutil.copytree(damaged, spool.root)
+        if at is None:
+            assert mend(spool, untroubled, SETTINGS, damaged=False)
+        else:
+            with pytest.raises(Killed):
+                mend(spool, Mortal(at), SETTINGS, damaged=False)
+            mend(spool, Disk(), SETTINGS, damaged=False)
+        assert judge(gather(spool, Disk(), SETTINGS.id)) == [], untroubled.done[(at or 1) - 1]
+        assert texts <= files(spool)
+        results.append(standing(spool))
+        shutil.rmtree(spool.root)
+    assert len(results) > 20
+    assert [result for result in results if result != results[0]] == []
+
+
+def standing(spool: Spool) -> list[str]:
+    """The names of users' files, with the directory in which they stand, and the reasons."""
+    found = [str(path.relative_to(spool.root)) for path in Path(spool.root).rglob("*.yaml")]
+    return sorted(found + [f"{path.name}: {path.read_text()}" for path in Path(spool.rejected).glob("*.error")])
 
 
 def test_a_file_whose_place_in_done_is_taken_is_set_aside(dead: Stage) -> None:
@@ -243,18 +318,57 @@ def damaged_assignment(s: Stage) -> str:
     return "nodes/n1/assigned.json"
 
 
+def removed_file(s: Stage) -> str:
+    os.unlink(s.spool.dropped(s.job("waits").file))
+    return f"pending/{s.job('waits').file}"
+
+
+def missing_assignment(s: Stage) -> str:
+    os.unlink(s.spool.assigned("n1"))
+    return "nodes/n1/assigned.json"
+
+
+def older_assignment(s: Stage) -> str:
+    """As a deposed head may leave it."""
+    path = Path(s.spool.assigned("n1"))
+    assigned = decode(path.read_bytes(), Assigned, "")
+    path.write_bytes(encode(msgspec.structs.replace(assigned, attempts={"1.1": assigned.attempts["2.1"]})))
+    return "nodes/n1/assigned.json"
+
+
+def stray_attempt(s: Stage) -> str:
+    n1 = s.nodes["n1"]
+    n1.phases["1.9"], n1.orders["1.9"] = Phase("running"), msgspec.structs.replace(n1.orders["2.1"], gpus=[])
+    n1.report()
+    return "nodes/n1/status.json"
+
+
+def older_ledger(s: Stage) -> str:
+    """A head was cut when its next generation was vouched for."""
+    before = Path(s.spool.ledger).read_bytes()
+    assert s.term is not None
+    s.term.keeper.write()
+    Path(s.spool.ledger).write_bytes(before)
+    return "ledger.json"
+
+
 def superfluous_generation(s: Stage) -> str:
     Path(s.spool.generation(1, 999)).write_bytes(b"{")
     return "ledger/1.999.json"
 
 
 UNFINISHED = [
+    removed_file,
+    missing_assignment,
+    older_assignment,
+    stray_attempt,
     torn_tail,
     missing_ledger,
     damaged_ledger,
     claimed,
     ended_in_running,
     damaged_assignment,
+    older_ledger,
     superfluous_generation,
 ]
 
@@ -266,7 +380,7 @@ def test_what_a_head_left_half_done_is_no_fault_and_the_next_head_does_it(
     place = cut(dead)
     dead.term = None
     assert [(f.place, f.fault, f.mend) for f in findings(dead)] == [(place, False, "")]
-    dead.look()
+    dead.run()
     dead.write_ledger()
     assert findings(dead) == []
 
@@ -358,6 +472,37 @@ def later_job(s: Stage) -> str:
     return "nodes/n1/status.json"
 
 
+def wrong_label(s: Stage) -> str:
+    job = s.job("over")
+    os.rename(s.spool.ended(job.day, job.file, job.status), s.spool.ended(job.day, job.file, "FAILED"))
+    return f"done/{job.day}/{job.id}.over.FAILED.yaml"
+
+
+def wrong_day(s: Stage) -> str:
+    job = s.job("over")
+    s.disk.make_dir(s.spool.day("2020-02-02"))
+    os.rename(s.spool.ended(job.day, job.file, job.status), s.spool.ended("2020-02-02", job.file, job.status))
+    return f"done/2020-02-02/{job.id}.over.SUCCEEDED.yaml"
+
+
+def assignment_of_the_future(s: Stage) -> str:
+    path = Path(s.spool.assigned("n1"))
+    path.write_bytes(encode(msgspec.structs.replace(decode(path.read_bytes(), Assigned, ""), version=(99, 1))))
+    return "nodes/n1/assigned.json"
+
+
+def status_of_another_node(s: Stage) -> str:
+    path = Path(s.spool.status("n1"))
+    path.write_bytes(encode(msgspec.structs.replace(decode(path.read_bytes(), NodeStatus, ""), node="n2")))
+    return "nodes/n1/status.json"
+
+
+def newer_format(s: Stage) -> str:
+    path = Path(s.spool.status("n1"))
+    path.write_bytes(encode(msgspec.structs.replace(decode(path.read_bytes(), NodeStatus, ""), format=99)))
+    return "nodes/n1/status.json"
+
+
 def double_grant(s: Stage) -> str:
     """Two whole holders of one GPU, as only a wrong program could write it."""
     assert s.term is not None
@@ -368,6 +513,11 @@ def double_grant(s: Stage) -> str:
 
 
 TOLD = [
+    wrong_label,
+    wrong_day,
+    assignment_of_the_future,
+    status_of_another_node,
+    newer_format,
     hole,
     damaged_history,
     missing_generation,
@@ -376,7 +526,6 @@ TOLD = [
     logs_of_the_future,
     done_of_the_future,
     done_too_early,
-    torn_line,
     later_epoch,
     later_assignment,
     later_job,
@@ -390,6 +539,24 @@ def test_what_nobody_can_know_is_told_and_left_as_it_is(dead: Stage, damage: Cal
     found = [f for f in findings(dead) if f.fault]
     assert {(f.place, f.mend) for f in found} == {(place, "")}
     assert all(f.remedy for f in found)
+
+
+@pytest.mark.parametrize("damage", [torn_line, untold_reason])
+def test_what_a_power_loss_may_leave_for_good_is_told_and_is_no_fault(
+    dead: Stage, damage: Callable[[Stage], str]
+) -> None:
+    place = damage(dead)
+    dead.term = None
+    assert [(f.place, f.fault) for f in findings(dead)] == [(place, False)]
+
+
+def test_a_reason_that_is_missing_is_written_as_the_events_say_it(dead: Stage) -> None:
+    told = Path(dead.spool.rejected, "bad.error").read_text()
+    untold_reason(dead)
+    dead.term = None
+    repaired(dead)
+    assert Path(dead.spool.rejected, "bad.error").read_text() == told
+    assert findings(dead) == []
 
 
 # ---- the command, and a spool that lives ----------------------------------------------------------------------

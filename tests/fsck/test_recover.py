@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from spool_layout import history
-from spool_layout.records import NodeStatus, Remnant, decode, encode
+from spool_layout.errors import Damaged
+from spool_layout.records import NodeStatus, Remnant, Surfaced, decode, encode
 from spool_layout.storage import Disk
 from spoold import restored
 from spoold.core.invariants import broken
@@ -175,6 +176,39 @@ def test_a_node_that_was_left_out_gives_its_slots_back_when_it_returns(cluster: 
     assert cluster.ended(cluster.add("new.yaml", GPU.format("echo yes"))) == ["SUCCEEDED"]
 
 
+def test_a_node_that_was_left_out_brings_back_what_it_began_and_nothing_runs_beside_it(cluster: Cluster) -> None:
+    cluster.head().node("n1", "H100:2").ready()
+    busy = cluster.add("busy.yaml", "resources: {accelerators: H100:2}\nrun: sleep 4713\n...\n")
+    cluster.runs(busy)
+    waits = cluster.add("waits.yaml", GPU.format("sleep 4714"))
+    stop(cluster)
+    copy = back_up(cluster)
+    cluster.head().node("n1", "H100:2").ready()
+    cluster.sky("cancel", cluster.name, "-y", str(busy))
+    cluster.runs(waits)
+    late = cluster.add("late.yaml", GPU.format("sleep 4715"))
+    cluster.runs(late)
+    stop(cluster)
+    restore(cluster, copy)
+
+    done = spoold(cluster, "recover", "--without", "n1")
+    assert done.returncode == 0, done.stderr
+    cluster.head().node("n2", "H100:1").ready()
+    cluster.runs(waits)  # a second time, on n2
+    new = cluster.add("new.yaml", "resources: {accelerators: H100:2}\nrun: echo yes\n...\n")
+    assert len(sleepers(4714)) == 2 and len(sleepers(4715)) == 1
+    cluster.node("n1", "H100:2")
+    assert cluster.ended(new) == ["SUCCEEDED"]
+    assert not sleepers(4715) and len(sleepers(4714)) == 1
+    job = cluster.job(late)
+    assert job and (job.status, job.name, job.uid) == ("FAILED", "late", os.getuid())
+    assert cluster.statuses()[waits] == "RUNNING" and cluster.statuses()[busy] == "FAILED"
+    (surfaced,) = [event for event in cluster.events() if isinstance(event, Surfaced) and event.over]
+    order = [type(event).__name__ for event in cluster.events() if getattr(event, "id", 0) in (new, late, waits)]
+    assert surfaced.over == [late] and order.index("Gone") < len(order) - 1 - order[::-1].index("Started")
+    cluster.sound()
+
+
 def test_a_spool_that_did_not_go_back_is_left_as_it_is(cluster: Cluster) -> None:
     start(cluster, "n1")
     assert cluster.ended(cluster.add("a.yaml", GPU.format("echo yes"))) == ["SUCCEEDED"]
@@ -186,11 +220,97 @@ def test_a_spool_that_did_not_go_back_is_left_as_it_is(cluster: Cluster) -> None
     start(cluster, "n1")
 
 
+def test_a_hole_in_the_newest_event_file_is_refused_and_cut_off_by_what_the_hint_says(cluster: Cluster) -> None:
+    start(cluster, "n1")
+    first = cluster.add("first.yaml", GPU.format("echo yes"))
+    assert cluster.ended(first) == ["SUCCEEDED"]
+    cluster.kill("head")
+    file = Path(cluster.spool.events_of(history.epochs(cluster.spool, Disk())[-1]))
+    data = file.read_bytes()
+    place = data.index(b'"event":"accepted"')
+    file.write_bytes(data[:place] + b"#" + data[place + 1 :])
+    refused = spoold(cluster, "head", "--once")
+    assert refused.returncode == 65 and "before records that were durable" in refused.stderr, refused.stderr
+    assert file.read_bytes()[place : place + 1] == b"#"
+    hint = refused.stderr.partition("to that moment: ")[2].strip()
+    cut, _, then = hint.partition("; then: ")
+    subprocess.run(cut, shell=True, check=True)
+    assert then == f"spoold recover {cluster.spool.root} --force"
+    done = spoold(cluster, *then.split()[1:2], "--force")
+    assert done.returncode == 0, done.stderr
+    start(cluster)
+    assert cluster.add("new.yaml", GPU.format("echo yes")) > first
+    cluster.quiet()
+
+
+def test_a_tail_that_this_host_made_durable_is_not_taken_for_a_write_that_was_cut(tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "spool")
+    stage.drop("a", CPU)
+    stage.look()
+    assert stage.term is not None
+    restored.note_led(str(tmp_path), stage.term.epoch)
+    file = Path(stage.term.epoch.file)
+    data = file.read_bytes()
+    file.write_bytes(data[:-20] + b"\0" * 20)
+    with pytest.raises(Damaged, match="before records that were durable"):
+        refuse(stage.spool, Disk(), str(tmp_path))
+    refuse(stage.spool, Disk(), str(tmp_path / "another host"))  # nobody there can know
+
+
+def test_a_head_that_leads_while_another_one_asks_is_not_taken_for_damage(fast: Path) -> None:
+    """It packs away what the other one has just listed."""
+    stage = Stage(fast / "spool")
+    stage.drop("a", CPU)
+    stage.run()
+    stage.write_ledger()
+
+    class Slow(Disk):
+        moved = False
+
+        def read(self, path: str, start: int = 0) -> bytes | None:
+            found = super().read(path, start)
+            if path == stage.spool.events_of(1) and not self.moved:
+                self.moved = True
+                stage.drop("b", CPU)
+                stage.look()
+                stage.write_ledger()
+            return found
+
+    disk = Slow()
+    refuse(stage.spool, disk, str(fast / "kept"))
+    assert disk.moved
+    with pytest.raises(Damaged):  # this was the moment
+        slow = Slow()
+        history.take_stock(stage.spool, slow, 2)
+
+
+def test_what_a_node_learns_while_the_history_is_read_is_not_taken_for_a_restored_spool(fast: Path) -> None:
+    stage = Stage(fast / "spool")
+    stage.node("n1", gpus=0)
+    stage.run()
+
+    class Slow(Disk):
+        dropped = 0
+
+        def read(self, path: str, start: int = 0) -> bytes | None:
+            found = super().read(path, start)
+            if path == stage.spool.events_of(1):
+                self.dropped += 1
+                stage.drop(f"j{self.dropped}", CPU)
+                stage.run()
+            return found
+
+    disk = Slow()
+    refuse(stage.spool, disk, str(fast / "kept"))
+    assert disk.dropped and f"{disk.dropped}.1" in stage.nodes["n1"].phases
+
+
 # ---- recover is cut -------------------------------------------------------------------------------------------
 
 
-def went_back(folder: Path) -> tuple[Stage, int]:
-    """A spool that was put back: its node began a waiting job meanwhile, and one that the spool never heard of."""
+def went_back(folder: Path, late: bool) -> tuple[Stage, int]:
+    """A spool that was put back: its node began a waiting job meanwhile, and, if late, one that the spool never heard
+    of. And the highest ID that was given."""
     stage = Stage(folder / "spool")
     for private in (stage.spool.tmp, stage.spool.pending, stage.spool.requests, stage.spool.claims):
         os.chmod(private, 0o700)
@@ -202,20 +322,23 @@ def went_back(folder: Path) -> tuple[Stage, int]:
     stage.write_ledger()
     shutil.copytree(stage.spool.root, folder / "backup")
     stage.finish("runs")
-    stage.drop("late", CPU)
+    if late:
+        stage.drop("late", CPU)
     stage.run()
-    assert n1.phases["2.1"].phase == n1.phases["3.1"].phase == "running" and "1.1" not in n1.phases
+    assert {key: phase.phase for key, phase in n1.phases.items()} == dict.fromkeys(
+        ["2.1", "3.1"][: 1 + late], "running"
+    )
     stage.term = None
     stage.write_ledger()
     stage.run()
     told = decode(Path(stage.spool.status("n1")).read_bytes(), NodeStatus, "")
-    meanwhile = [Remnant(2, 1, name="waits", user="u"), Remnant(3, 1, name="late", user="u")]
+    meanwhile = [Remnant(2, 1, name="waits", user="u"), Remnant(3, 1, name="late", user="u")][: 1 + late]
     told = msgspec.structs.replace(told, went_back=True, meanwhile=meanwhile)
     shutil.rmtree(stage.spool.root)
     shutil.copytree(folder / "backup", stage.spool.root)
     Path(stage.spool.status("n1")).write_bytes(encode(told))
     stage.term = None
-    return stage, 3
+    return stage, 2 + late
 
 
 def recover_with(stage: Stage, disk: Disk, kept: Path) -> None:
@@ -237,16 +360,18 @@ def refused(stage: Stage, kept: Path) -> bool:
     return False
 
 
-def test_wherever_recover_is_cut_it_is_refused_still_or_done(fast: Path) -> None:
+@pytest.mark.parametrize("late", [True, False])
+def test_wherever_recover_is_cut_it_is_refused_still_or_done(fast: Path, late: bool) -> None:
     kept = fast / "kept"
     untroubled = Mortal()
-    stage, _ = went_back(fast / "untroubled")
+    stage, _ = went_back(fast / "untroubled", late)
     assert refused(stage, kept)
     recover_with(stage, untroubled, kept)
     assert len(untroubled.done) > 10
     outcomes = set()
     for number, what in enumerate(untroubled.done, 1):
-        stage, given = went_back(fast / str(number))
+        stage, given = went_back(fast / str(number), late)
+        jobs = range(1, given + 1)
         with pytest.raises(Killed):
             recover_with(stage, Mortal(number), kept)
         outcomes.add(again := refused(stage, kept))
@@ -255,7 +380,7 @@ def test_wherever_recover_is_cut_it_is_refused_still_or_done(fast: Path) -> None
         assert not refused(stage, kept), what
         stage.run()  # the next head, and a node that ends what it is told to end
         state = history.read_present(stage.spool, Disk()).state
-        assert {i: str(state.ended[i].status) for i in (1, 2, 3)} == dict.fromkeys((1, 2, 3), "FAILED"), what
+        assert {i: str(state.ended[i].status) for i in jobs} == dict.fromkeys(jobs, "FAILED"), what
         assert state.next_id > given and not state.held and not state.jobs, what
         stage.write_ledger()
         assert [f for f in judge(gather(stage.spool, Disk(), SETTINGS.id)) if f.fault] == [], what

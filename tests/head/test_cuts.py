@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from spool_layout.records import Phase
 from spool_layout.states import Status
 from tests.head.stage import CPU, GPU, Stage, cuts
 
@@ -147,7 +149,24 @@ def keep_ledgers(s: Stage) -> None:
     assert s.job("a").status is s.job("b").status is Status.SUCCEEDED
 
 
-STORIES = [accept, cancel, edit, edit_at_the_start, delete, lose_a_node, gang, keep_ledgers]
+def surface(s: Stage) -> None:
+    """A restored spool: its node runs attempts of a waiting job and of one that no event knows."""
+    start_a_before_b(s)
+    n1 = s.nodes["n1"]
+    for key in ("2.1", "9.1"):
+        n1.phases[key], n1.orders[key] = Phase("running", pid=7), msgspec.structs.replace(n1.orders["1.1"], gpus=[])
+    n1.report()
+    s.run()
+    assert s.job("b").status is Status.FAILED and s.job("b").reason.startswith("restored")
+    assert "2.1" not in n1.phases and "9.1" not in n1.phases
+    s.deleted.add("job")  # of job 9 there is no file
+    s.drop("c")
+    s.finish("a")
+    s.finish("c")
+    assert s.job("a").status is s.job("c").status is Status.SUCCEEDED and s.job("c").id == 10
+
+
+STORIES = [accept, cancel, edit, edit_at_the_start, delete, lose_a_node, gang, keep_ledgers, surface]
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)

@@ -229,15 +229,14 @@ def test_a_request_that_makes_no_sense_is_refused_and_the_next_one_carried_out(f
 
 
 def test_the_same_request_dropped_twice_is_carried_out_twice(folder: Path) -> None:
-    """By a hard link, which is the same file with the same name and the same times."""
+    """As files of the same name and the same times (`cp -p`)."""
     stage = Stage(folder)
     stage.node("n1", gpus=1)
-    kept = Path(stage.spool.tmp, "kept")
-    kept.write_text("cancel: all\n...\n")
     for name in "ab":
         stage.drop(name)
         stage.run()
-        os.link(kept, stage.spool.request("r.yaml"))
+        stage.request("cancel: all", "r.yaml")
+        os.utime(stage.spool.request("r.yaml"), (1.0, 1.0))
         stage.run()
         assert stage.job(name).status is Status.CANCELLED
 

@@ -180,6 +180,35 @@ def test_damage_that_counts_is_told_not_skipped(spool: Spool) -> None:
         lead(spool)
 
 
+def test_a_hole_within_the_last_write_never_happened(spool: Spool) -> None:
+    """A loss of power may leave any part of what was not synced."""
+    epoch, _ = lead(spool)
+    epoch.append([accepted(1)])
+    before = Path(epoch.file).read_bytes()
+    epoch.append([accepted(2), accepted(3), accepted(4)])
+    lines = Path(epoch.file).read_bytes()[len(before) :].splitlines(keepends=True)
+    for lost in (0, 1):
+        left = [b"\0" * len(line) if number == lost else line for number, line in enumerate(lines)]
+        Path(epoch.file).write_bytes(before + b"".join(left))
+        assert present(spool) == list(range(1, 2 + lost)) == list(history.take_stock(spool, Disk(), 9).state.jobs)
+
+
+@pytest.mark.parametrize("hole", [b"\0", b"\xff", b"\0" * 40])
+def test_a_hole_before_a_later_write_is_damage_wherever_it_is(spool: Spool, hole: bytes) -> None:
+    epoch, _ = lead(spool)
+    start = epoch.offset
+    epoch.append([accepted(1), accepted(2)])
+    last = epoch.offset
+    epoch.append([accepted(3)])
+    data = Path(epoch.file).read_bytes()
+    for place in [0, *range(start, last - len(hole) + 1, 7), last - len(hole)]:
+        Path(epoch.file).write_bytes(data[:place] + hole + data[place + len(hole) :])
+        with pytest.raises(Damaged, match="before records that were durable") as told:
+            history.take_stock(spool, Disk(), 9)
+        valid = history.decode_events(Path(epoch.file).read_bytes())[1]
+        assert f"truncate -s {valid} {epoch.file}; then: spoold recover" in told.value.hint
+
+
 def test_a_generation_that_is_not_what_was_vouched_for_is_told(spool: Spool) -> None:
     epoch, state = lead(spool)
     commit(epoch, state, 1)

@@ -49,6 +49,7 @@ NEEDED = {
     "rpcbind": "rpcbind",
     "rpc.nfsd": "nfs-kernel-server",
 }
+PYTHON_ALONE = 0.25  # seconds that a python takes to start and end on a machine that is alone on two cores
 GONE = 255  # the exit code of a command whose machine was killed
 
 
@@ -63,6 +64,7 @@ class Command:
     def __init__(self, bench: Bench, machine: str, words: Sequence[str], environment: Mapping[str, str]) -> None:
         self.bench, self.machine, self.words = bench, machine, words
         self.code: int | None = None
+        self.boot = bench.machines[machine].boots
         bench.commands += 1
         self.base = bench.folder / machine / f"{bench.commands:06}"
         asked = {"words": list(words), "cwd": "/", "environment": dict(environment)}
@@ -91,13 +93,18 @@ class Command:
         return self._said("err")
 
     def poll(self) -> int | None:
-        """Its exit code (128 + N for signal N; 255 where its machine is off), or None while it runs."""
+        """Its exit code (128 + N for signal N; 255 where its machine was killed), or None while it runs."""
         if self.code is None:
             if status := self._said("status"):
                 self.code = int(status)
-            elif self.bench.machines[self.machine].pid is None:
+            elif self.is_gone():
                 self.code = GONE
         return self.code
+
+    def is_gone(self) -> bool:
+        """Whether its machine was killed, and perhaps booted again, since."""
+        machine = self.bench.machines[self.machine]
+        return machine.pid is None or machine.boots != self.boot
 
     def wait(self, seconds: float = 60) -> int:
         """Wait for its end. AssertionError with what it said when that takes too long."""
@@ -303,6 +310,12 @@ class Bench:
         said = command.out, command.err
         assert check is None or code == check, f"{words} on {machine} ended with {code}:\n{said[0]}\n{said[1]}"
         return said[0]
+
+    def slowness(self, machine: str) -> float:
+        """How many times slower a machine is just now than alone on an idle host, at least 1."""
+        began = time.monotonic()
+        self.python(machine, "pass")
+        return max(1.0, (time.monotonic() - began) / PYTHON_ALONE)
 
     def python(self, machine: str, program: str, *words: str, seconds: float = 60) -> str:
         """Run a Python program on a machine: what it printed."""

@@ -12,6 +12,7 @@ import pytest
 from tests.nfs.bench import PROJECT, missing_packages
 
 HERE = Path(__file__).parent
+LONGEST = 300  # seconds of a test; in it `eventually` fails first, and tells why
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -20,6 +21,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ours = [item for item in items if HERE in item.path.parents]
     for item in ours:
         item.add_marker("nfs")
+        if not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONGEST))
     longest = [item for item in ours if item.get_closest_marker("longest")]
     items[:] = longest + [item for item in items if item not in longest]
 

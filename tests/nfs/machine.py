@@ -18,6 +18,7 @@ class Machine:
         self.folder, self.name = folder, name
         self.note = folder / f"{name}.pid"
         self.process: subprocess.Popen[bytes] | None = None
+        self.boots = 0
         self._bell = -1
 
     def start(self, words: list[str], environment: dict[str, str]) -> None:
@@ -34,6 +35,7 @@ class Machine:
                 start_new_session=True,
                 env=environment,
             )
+        self.boots += 1
         os.close(heard)
         os.set_blocking(bell, False)
         self._bell = bell

@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from spool_layout import settings
 from tests.history.account import Account, what_counts
@@ -169,16 +170,20 @@ class Site:
         account.take(what_counts(self.event_files())[0])
         return account
 
+    def seal(self) -> dict[str, Any]:
+        """The record with which the epoch began that counts now; {}: none yet."""
+        return next((r for r in reversed(what_counts(self.event_files())[0]) if r["event"] == "sealed"), {})
+
     def leader(self) -> tuple[str, int]:
         """The machine whose head began the epoch that counts now, and the epoch; ("", 0): none yet."""
-        seals = [r for r in what_counts(self.event_files())[0] if r["event"] == "sealed"]
-        return (seals[-1]["leader"]["host"], seals[-1]["epoch"]) if seals else ("", 0)
+        seal = self.seal()
+        return (seal["leader"]["host"], seal["epoch"]) if seal else ("", 0)
 
     def leads(self, *machines: str, seconds: float = 30) -> float:
-        """Wait until the head of one of these machines leads: the seconds that took."""
-        began = time.monotonic()
+        """Wait until the head of one of these machines leads: the seconds that took, by its own record."""
+        began = time.time()
         self.eventually(lambda: self.leader()[0] in machines, seconds)
-        return time.monotonic() - began
+        return float(self.seal()["at"]) - began
 
     def is_ready(self, *nodes: str, seconds: float = 40) -> None:
         """Wait until the head has heard these nodes."""

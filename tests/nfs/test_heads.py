@@ -12,7 +12,7 @@ from tests.history.checker import faults
 from tests.nfs.bench import Bench
 from tests.nfs.site import QUICK, Site, heads, running
 
-THRESHOLD, TICK = 4.0, 2.0  # seconds: lock_threshold of QUICK; a poll for the lock, taking over, and the machines' pace
+THRESHOLD, TICK = 4.0, 2.0  # seconds: lock_threshold of QUICK; a poll for the lock and taking over, on machines at rest
 VERSIONS = [
     pytest.param("4.2", marks=pytest.mark.xdist_group("heads-4.2")),
     pytest.param("3", marks=pytest.mark.xdist_group("heads-3")),
@@ -43,6 +43,11 @@ def works(site: Site, name: str) -> None:
     site.eventually(lambda: ended(site, name) == "SUCCEEDED", 30)
 
 
+def allowed(site: Site) -> float:
+    """Seconds within which the next head leads, on machines that are as slow as now."""
+    return THRESHOLD + TICK * site.bench.slowness(site.leader()[0])
+
+
 def ended(site: Site, name: str) -> str:
     account = site.account()
     return next((account.over.get(job, "") for job, r in account.accepted.items() if r["name"] == name), "")
@@ -58,7 +63,7 @@ def test_another_head_leads_within_the_threshold_when_the_leaders_host_is(site: 
         took = site.leads("b")
         works(site, "without")
     print(f"b led {took:.1f} s after a was {harm}")
-    assert took <= THRESHOLD + TICK
+    assert took <= allowed(site)
     assert site.leader() == ("b", before + 1)
     if harm != "off":
         site.eventually(lambda: [h["role"] for h in heads(site).values() if h["host"] == "a"] == ["standby"], 40)
@@ -76,7 +81,7 @@ def test_a_stopped_head_that_wakes_up_after_it_was_deposed_writes_nothing_that_c
         time.sleep(0.13 * number)
         site.stop(f"head-{leader}")
         took = site.leads(other)
-        assert took <= THRESHOLD + TICK
+        assert took <= allowed(site)
         site.go_on(f"head-{leader}")
     assert writer.wait(60) == 0, writer.err
     works(site, "at-last")
@@ -89,7 +94,7 @@ def test_of_three_heads_one_leads_and_any_two_may_be_killed(site: Site) -> None:
     site.eventually(lambda: sorted(h["role"] for h in heads(site).values()) == ["leading", *["standby"] * 3], 30)
     site.kill("head-a")
     took = site.leads("b", "c")
-    assert took <= THRESHOLD + TICK
+    assert took <= allowed(site)
     works(site, "one-less")
     site.kill("head-c" if site.leader()[0] == "c" else "second-on-b")
     works(site, "two-less")
@@ -108,5 +113,5 @@ def test_heads_that_start_at_the_same_moment_agree_who_leads(bench: Bench) -> No
 
 def test_when_the_leader_is_told_to_end_another_leads_at_once(site: Site) -> None:
     site.kill("head-a", 15)
-    assert site.leads("b") <= TICK
+    assert site.leads("b") <= allowed(site) - THRESHOLD
     works(site, "after")

@@ -32,7 +32,6 @@ def test_calls_are_read_from_mountstats() -> None:
         parse(MOUNTSTATS, "/mnt/other")
 
 
-@pytest.mark.timeout(240)
 def test_idle_heads_and_runners_cost_the_server_no_more_calls_than_promised() -> None:
     machines = ["leading", "standby", *NODES]
     with Bench.up(clients=machines, lease=KERNELS_LEASE) as bench, running(bench, "idle") as site:

@@ -22,6 +22,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     with Bench.up(clients=("a", "b", "c"), version=request.param) as bench, running(bench, "main") as site:
         site.head("b").node("c", gpus="H100:4").node("a", gpus="H100:4").is_ready("a", "c")
         yield site
+        site.over(len(site.account().accepted))
         assert faults(site.history("sky-cmd", "talking")) == []
 
 
@@ -77,6 +78,7 @@ def talking(site: Site) -> bool:
 def test_every_host_sees_the_same_queue(site: Site) -> None:
     site.record("a", "seen")
     site.eventually(lambda: finished(site, "seen") == "SUCCEEDED")
+    site.over(len(site.account().accepted))  # of one that runs the duration is shown
     lists = [site.sky(machine, "queue", "main", "-o", "json") for machine in ("a", "b", "c")]
     assert '"seen"' in lists[0]
     assert len(set(lists)) == 1

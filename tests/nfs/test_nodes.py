@@ -12,7 +12,7 @@ from tests.nfs.bench import Bench
 from tests.nfs.site import QUICK, Site, running
 
 pytestmark = pytest.mark.xdist_group("nodes")
-TIMEOUT, MARGIN = 12.0, 3.0  # seconds: after so long a node's jobs are given up; it ends them by itself so much sooner
+TIMEOUT, MARGIN = 20.0, 4.0  # seconds: after so long a node's jobs are given up; it ends them by itself so much sooner
 SETTINGS = {**QUICK, "node_timeout": f"{TIMEOUT:g}s", "fence_margin": f"{MARGIN:g}s"}
 WORK = "read -rt 300 <>/tmp/never"
 AGAIN = {"accelerators": "H100:1", "job_recovery": "failover"}
@@ -34,10 +34,10 @@ def site(bench: Bench) -> Iterator[Site]:
         assert faults(site.history()) == []
 
 
-def begin(site: Site, name: str, **more: object) -> str:
+def begin(site: Site, name: str, resources: dict[str, str] | None = None) -> str:
     """Submit a job without end, and wait until it has begun: its host."""
     before = len(runs(site))
-    site.record("a", name, work=WORK, **more)
+    site.record("a", name, work=WORK, **({"resources": resources} if resources else {}))
     site.eventually(lambda: len(runs(site)) > before)
     return runs(site)[-1].partition("@")[2].split("-")[0]
 

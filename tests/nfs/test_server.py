@@ -38,7 +38,6 @@ def site(bench: Bench) -> Iterator[Site]:
         assert faults(site.history()) == []
 
 
-@pytest.mark.timeout(240)
 def test_a_server_that_crashes_and_boots_under_load_loses_nothing(site: Site) -> None:
     writer = site.write("a", "whole", "busy", 40, spread=20)
     site.eventually(lambda: len(site.account().over) > 4)
@@ -48,7 +47,6 @@ def test_a_server_that_crashes_and_boots_under_load_loses_nothing(site: Site) ->
     assert site.over(40, 120) == {"SUCCEEDED": 40}
 
 
-@pytest.mark.timeout(240)
 def test_a_server_that_is_stopped_for_a_minute_is_waited_for_by_all(site: Site) -> None:
     """Jobs that run go on meanwhile, and one ends; nobody spins."""
     site.record("a", "short", work="read -rt 15 <>/tmp/never")
@@ -69,7 +67,6 @@ def used(bench: Bench, machine: str) -> float:
     return sum(int(words[number]) for number in (1, 2, 3)) / 100
 
 
-@pytest.mark.timeout(240)
 def test_a_full_disk_refuses_submissions_and_loses_no_running_job(site: Site) -> None:
     site.record("a", "running", work="read -rt 6 <>/tmp/never")
     site.eventually(lambda: site.names("proofs"))

@@ -17,10 +17,21 @@ import msgspec
 
 from spool_layout import history, settings
 from spool_layout.paths import FORMAT, Spool
-from spool_layout.records import GONE, Assigned, Assignment, NodeStatus, Phase, decode, encode
+from spool_layout.records import (
+    GONE,
+    Assigned,
+    Assignment,
+    Leader,
+    NodeStatus,
+    Phase,
+    Sealed,
+    decode,
+    encode,
+    encode_event,
+)
 from spool_layout.settings import DeclaredNode
 from spool_layout.storage import Disk
-from spoold.node import containment, progress
+from spoold.node import cgroups, containment, progress
 from spoold.node.containment import Process
 from spoold.node.runner import Runner
 from spoold.node.workplace import Attempt, Workplace, is_alive, read, start_time
@@ -138,7 +149,7 @@ class Site:
             dict(self.wanted),
         )
         epoch = max(self.status().seen[0], said.version[0])  # a deposed head's version is of one that is listed as well
-        self.disk.publish_new(self.spool.events_of(epoch), b"")
+        self.disk.publish_new(self.spool.events_of(epoch), encode_event(Sealed(epoch, {}, (0, 0), Leader(), 1.0)))
         self.disk.publish(self.spool.assigned(NODE), encode(said))
         return said.version
 
@@ -217,11 +228,18 @@ class Site:
 def end_all(place: Workplace) -> None:
     """Kill every process of a workplace, and wait until none is left."""
     end = time.monotonic() + 10
+    for process in living(place):
+        if place.path in words_of(process.pid):
+            containment.signal_process(process, signal.SIGSTOP)  # else it could still say how its job was killed
+    for group in cgroups.here().groups(place.path).values():
+        group.kill()
     while left := living(place):
         assert time.monotonic() < end, left
         for process in left:
             containment.signal_process(process, signal.SIGKILL)
         time.sleep(0.01)
+    for group in cgroups.here().groups(place.path).values():
+        group.remove()
 
 
 def living(place: Workplace) -> list[Process]:
@@ -232,11 +250,16 @@ def living(place: Workplace) -> list[Process]:
         start = start_time(pid)
         if start is None or not is_alive(pid, start) or pid == os.getpid():
             continue
-        if place.path in (read(f"/proc/{pid}/cmdline") or "").split("\0"):
+        if place.path in words_of(pid):
             found += [*containment.below(pid), Process(pid, start)]
         elif place.attempts.encode() in environ(pid):
             found.append(Process(pid, start))
     return found
+
+
+def words_of(pid: int) -> list[str]:
+    """The command line of a process."""
+    return (read(f"/proc/{pid}/cmdline") or "").split("\0")
 
 
 def environ(pid: int) -> bytes:

@@ -1,4 +1,7 @@
-"""Which processes are an attempt's, and that no other is hit."""
+"""Which processes are an attempt's, that no other is hit, and that whatever a job did to stay is gone with it.
+
+The last in both ways: with a cgroup of its own, and where none can be made.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from spoold.node import cgroups, progress, spawning
 from spoold.node.containment import MARK, Process, below, children, marked, of_attempt, session, signal_process
-from spoold.node.workplace import start_time
+from spoold.node.workplace import Workplace, start_time
+from tests.e2e.cluster import Cluster
+from tests.node.site import Site, kill, running
 
 # A subreaper, as a supervisor is: it runs what it is given, reaps, and waits.
 KEEPER = """
@@ -182,3 +189,149 @@ def test_a_number_that_was_given_anew_is_not_hit(spawn: Callable[..., subprocess
     signal_process(Process(child.pid, start), signal.SIGTERM)
     assert child.wait(10) == -signal.SIGTERM
     signal_process(Process(child.pid, start), signal.SIGKILL)  # gone: nothing happens
+
+
+# ---- what a job does to stay
+
+# A host on which no cgroup can be made: what mountinfo tells of them is no longer to be seen.
+WITHOUT = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"', "sh"]
+HIDDEN = """
+setsid -f env -i setsid -f bash -c 'trap "" TERM HUP INT; echo up >&7; while :; do sleep 0.2; done'
+trap "" TERM
+while :; do sleep 1; done
+"""
+# Each lives for some hundred microseconds: it forks the next one, in a session of its own, and ends.
+RENEWED = """$SIG{TERM} = "IGNORE"; syswrite(STDOUT, "up\\n"); for (;;) { exit if fork; POSIX::setsid() }"""
+RENEWING = f"perl -MPOSIX -e '{RENEWED}' >&7 &"
+
+
+@pytest.fixture(params=["cgroup", "/proc"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How processes are held together by starters that are started from here on."""
+    if request.param == "cgroup":
+        if not cgroups.here().processes:
+            pytest.skip("NOT TESTED: no cgroup can be made here")
+        return "cgroup"
+    if subprocess.run([*WITHOUT, "true"], capture_output=True).returncode:
+        pytest.skip("NOT TESTED: a host without cgroups needs a mount namespace, and so root")
+    monkeypatch.setattr(spawning, "spawn", spawn_without)
+    monkeypatch.setattr(cgroups, "here", cgroups.Place)
+    return "/proc"
+
+
+def spawn_without(place: Workplace) -> None:
+    """Start a starter that can make no cgroup."""
+    words = ["setsid", "-f", *WITHOUT, sys.executable, "-m", "spoold.node.starter", place.path]
+    with Path(place.path, "starter.log").open("ab") as log:
+        subprocess.run(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", check=True)
+
+
+class Line:
+    """A FIFO that a job's processes hold open as descriptor 7: closed when the last of them is gone, at that moment."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "line"
+        os.mkfifo(self.path)
+        self.end = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+
+    def hears(self) -> bool:
+        """Whether something was said since; False also where nobody holds it."""
+        try:
+            return os.read(self.end, 1 << 16) != b""
+        except BlockingIOError:
+            return False
+
+    def is_closed(self) -> bool:
+        """Whether nobody holds it."""
+        try:
+            while os.read(self.end, 1 << 16):
+                pass  # what was said before
+            return True
+        except BlockingIOError:
+            return False
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    made = Line(tmp_path)
+    yield made
+    os.close(made.end)
+
+
+@pytest.fixture
+def up(tmp_path: Path, way: str) -> Iterator[Site]:
+    with running(tmp_path, grace="0.2s", node_timeout="30s") as site:
+        site.start()
+        site.step()
+        yield site
+
+
+def begins(up: Site, line: Line, run: str, **more: Any) -> str:
+    """A job that has begun what it does to stay. Its key."""
+    script = f"exec 7> {line.path}\n{run}"
+    key = up.task(1, "run: |\n" + "".join(f"  {words}\n" for words in script.splitlines()), **more)
+    up.assign()
+    up.until(line.hears)
+    return key
+
+
+@pytest.mark.parametrize(
+    "run",
+    [HIDDEN, f"{RENEWING} sleep 300", f"env -i {RENEWING} trap '' TERM; sleep 300", f"{RENEWING * 10} sleep 300"],
+    ids=["hidden", "renewed", "renewed without the mark", "ten renewed"],
+)
+def test_nothing_of_a_cancelled_job_is_left_when_that_is_reported(up: Site, line: Line, way: str, run: str) -> None:
+    key = begins(up, line, run)
+    assert bool(progress.group(up.attempt(key)).processes) == (way == "cgroup")
+    up.change(key, want="stop")
+    up.assign()
+    assert up.ended(key).phase == "ended"
+    assert line.is_closed()
+    assert cgroups.here().groups(up.place.path) == {}
+
+
+def test_nothing_that_a_job_left_behind_is_left_when_its_end_is_reported(up: Site, line: Line) -> None:
+    key = begins(up, line, f"trap '' TERM; env -i {RENEWING} exit 3")
+    assert up.ended(key).code == 3
+    assert line.is_closed()
+
+
+def test_nothing_of_a_job_whose_supervisor_was_killed_is_left(up: Site, line: Line, way: str) -> None:
+    """Without a cgroup only its mark tells whose a process is then."""
+    key = begins(up, line, f"{'env -i' if way == 'cgroup' else ''} {RENEWING} sleep 300")
+    kill(up.supervisor(key))
+    assert up.ended(key).phase == "lost"
+    assert line.is_closed()
+    assert cgroups.here().groups(up.place.path) == {}
+
+
+def test_what_may_run_elsewhere_is_gone_when_its_node_has_lost_contact(up: Site, line: Line) -> None:
+    key = begins(up, line, f"env -i {RENEWING} sleep 300", restartable=True)
+    up.age(60)
+    until(line.is_closed)
+    up.until(lambda: up.status().attempts[key].fenced)
+
+
+def test_local_state_that_was_lost_leaves_nothing_running(up: Site, line: Line, way: str, tmp_path: Path) -> None:
+    key = begins(up, line, HIDDEN)
+    if way == "cgroup":  # else nothing tells any more whose its processes are
+        kill(up.supervisor(key))
+    up.leave()
+    up.start(state=tmp_path / "other state")
+    assert line.is_closed()
+
+
+def test_a_slot_is_given_out_when_nothing_of_the_cancelled_job_is_left(tmp_path: Path, line: Line, way: str) -> None:
+    with contextlib.closing(Cluster(tmp_path, grace="0.2s")) as cluster:
+        cluster.host = WITHOUT if way == "/proc" else []
+        cluster.head().node(gpus="H100:1").ready()
+        first = cluster.add("first.yaml", task(f"exec 7> {line.path}; env -i {RENEWING} sleep 300"))
+        cluster.eventually(line.hears)
+        look = "import os, sys; os.read(os.open(sys.argv[1], os.O_RDONLY | os.O_NONBLOCK), 1)"  # fails while it is held
+        second = cluster.add("second.yaml", task(f"{sys.executable} -c '{look}' {line.path}"))
+        cluster.sky("cancel", "mycluster", str(first), "-y")
+        assert cluster.ended(first, second) == ["CANCELLED", "SUCCEEDED"]
+
+
+def task(run: str) -> str:
+    return f"resources:\n  accelerators: H100:1\nrun: |\n  {run}\n...\n"

@@ -1,0 +1,31 @@
+"""A fast place for spools, and the port that stands in for the operating system."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spool_layout import storage
+from tests.faults.port import Port
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A directory that is as fast as this host has it."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else str(tmp_path)
+    made = Path(tempfile.mkdtemp(prefix="faults-", dir=memory))
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> Port:
+    """What the storage module takes for `os` from now on."""
+    made = Port()
+    monkeypatch.setattr(storage, "os", made)
+    return made

@@ -1,0 +1,228 @@
+"""What stands behind the port in place of the operating system: it records each call, and says what a fault says.
+
+`spool_layout.storage` is the one module through which the product touches a spool, and it takes every call from `os`.
+A Port takes the place of that name: each call is made as ever, until a fault is set on one. So a single `publish` has
+its eight points, from the open of the private file to its rename. Calls of others in this process (simulated nodes,
+readers, a test's own look) go by it: only what is done within `with port:` in that thread counts, and that is what a
+disk of `through(port)` does in each of its operations.
+
+What Python repeats by itself after EINTR (open, read, write, fsync …; PEP 475) never says it here either.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial, wraps
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from spool_layout.storage import Disk
+
+LOOKS = frozenset({"open", "read", "pread", "fstat", "stat", "lstat", "scandir", "getdents", "statvfs", "lseek"})
+WRITES = frozenset({"create", "write", "pwrite", "fsync", "close"})
+NAMES = frozenset({"rename", "replace", "link", "unlink", "mkdir", "rmdir"})
+ATTRIBUTES = frozenset({"utime", "chmod", "fchmod"})
+EVERY = LOOKS | WRITES | NAMES | ATTRIBUTES
+TAKES_ROOM = WRITES | {"rename", "replace", "link", "mkdir"}
+NOT_REPEATED = NAMES | {"stat", "lstat", "scandir", "getdents", "statvfs", "utime", "chmod", "close"}
+IS_THERE = frozenset({"link", "mkdir"})
+
+
+class Fault(NamedTuple):
+    """What goes wrong. number: what the call says then; 0: nothing, it takes half of what it was given. calls: which
+    may say so. done: the call is made all the same, as when only its reply is lost."""
+
+    name: str
+    number: int
+    calls: frozenset[str]
+    done: bool = False
+
+    def says(self, call: str) -> int:
+        """The error number; of a repeated call, whose first reply was lost, it is what that finds."""
+        return self.number or (errno.EEXIST if call in IS_THERE else errno.ENOENT)
+
+
+SHORT = Fault("short write", 0, frozenset({"write", "pwrite"}))
+FAULTS = (
+    Fault("EIO", errno.EIO, EVERY),
+    Fault("ESTALE", errno.ESTALE, EVERY),
+    Fault("ENOSPC", errno.ENOSPC, TAKES_ROOM),
+    Fault("EDQUOT", errno.EDQUOT, TAKES_ROOM),
+    Fault("EINTR", errno.EINTR, NOT_REPEATED),
+    SHORT,
+    Fault("done, says ENOENT or EEXIST", 0, NAMES, done=True),
+    Fault("done, says EIO", errno.EIO, (WRITES | NAMES | ATTRIBUTES) - {"close"}, done=True),
+)
+
+
+class Call(NamedTuple):
+    """One call that was made, or that a fault stood in for. operation: of the disk, "" where it is none's."""
+
+    operation: str
+    name: str
+    args: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        said = [arg.rsplit("/", 2)[-2:] for arg in self.args if isinstance(arg, str)]
+        return " ".join([f"{self.operation}: {self.name}", *("/".join(words) for words in said)])
+
+
+class Port:
+    """Stands in for `os` in spool_layout.storage. fault: set by `plan`; struck: the calls that it came upon.
+
+    durable: whether fsync is made. Without a power cut nobody sees the difference but the clock.
+    """
+
+    def __init__(self, durable: bool = False) -> None:
+        self.calls: list[Call] = []
+        self.operation = ""
+        self._durable = durable
+        self._threads: set[int] = set()
+        self.plan(None, 0)
+        for name in EVERY - {"create", "getdents"}:
+            setattr(self, name, partial(self._make, name))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    # ---- faults
+
+    def plan(self, fault: Fault | None, at: int, lasting: bool = False) -> None:
+        """Let the at-th call to which a fault applies meet it, from 1; lasting: and all after it, until `lift`."""
+        self.fault, self.at, self.lasting = fault, at, lasting
+        self.met = 0
+        self.struck: list[Call] = []
+
+    def lift(self) -> None:
+        """From now on nothing goes wrong."""
+        self.fault = None
+
+    def told(self) -> str:
+        """What was planned, and what it came upon."""
+        if not self.struck:
+            return f"nothing went wrong yet; planned for call {self.at}"
+        more = f" and {len(self.struck) - 5} more" if len(self.struck) > 5 else ""
+        return f"call {self.at}{' and all later ones' * self.lasting}: {', '.join(map(str, self.struck[:5]))}{more}"
+
+    def __enter__(self) -> Port:
+        self._threads.add(threading.get_ident())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._threads.discard(threading.get_ident())
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """What this thread does meanwhile is not of the part that is looked at."""
+        self._threads.discard(threading.get_ident())
+        try:
+            yield
+        finally:
+            self._threads.add(threading.get_ident())
+
+    # ---- calls
+
+    def _meets(self, name: str, args: tuple[Any, ...]) -> Fault | None:
+        """Record a call; the fault that it meets."""
+        if threading.get_ident() not in self._threads:
+            return None
+        call = Call(self.operation, name, args)
+        self.calls.append(call)
+        fault = self.fault
+        if fault is None or name not in fault.calls:
+            return None
+        self.met += 1
+        if self.met != self.at and not (self.lasting and self.met > self.at):
+            return None
+        self.struck.append(call)
+        return fault
+
+    def _make(self, call: str, *args: Any, **more: Any) -> Any:
+        name = "create" if call == "open" and args[1] & os.O_CREAT else call
+        fault = self._meets(name, args)
+        if fault is None:
+            return self._really(call, *args, **more)
+        if fault is SHORT:
+            return self._really(call, args[0], memoryview(args[1])[: max(1, len(args[1]) // 2)], *args[2:])
+        if fault.done or call == "close":  # close(2) gives the descriptor back whatever it says
+            made = self._really(call, *args, **more)
+            if name == "create":
+                os.close(made)
+        raise OSError(fault.says(name), os.strerror(fault.says(name)), *(a for a in args[:1] if isinstance(a, str)))
+
+    def _really(self, call: str, *args: Any, **more: Any) -> Any:
+        if call == "fsync" and not self._durable:
+            return None
+        made = getattr(os, call)(*args, **more)
+        return _Listing(self, made, args) if call == "scandir" else made
+
+
+class _Listing:
+    """What scandir gives; it may break off half way."""
+
+    def __init__(self, port: Port, found: Any, args: tuple[Any, ...]) -> None:
+        self._port, self._found, self._args = port, found, args
+
+    def __enter__(self) -> _Listing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._found.close()
+
+    def __iter__(self) -> Iterator[os.DirEntry[str]]:
+        for number, entry in enumerate(self._found):
+            if number == 1 and (fault := self._port._meets("getdents", self._args)):
+                raise OSError(fault.number, os.strerror(fault.number))
+            yield entry
+
+
+def trouble(port: Port, fault: Fault, lasting: bool, act: Callable[[], None], every: int = 1) -> int:
+    """Act once for each call that meets the fault, until there is none left, or for each so-many-th; how often."""
+    times = 0
+    while True:
+        port.plan(fault, 1 + times * every, lasting)
+        with explained(port):
+            act()
+        if not port.struck:
+            return times
+        times += 1
+
+
+@contextmanager
+def explained(port: Port) -> Iterator[None]:
+    """A failure tells what went wrong before."""
+    fault = port.fault
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"{fault.name if fault else 'no fault'}: {port.told()}")
+        raise
+
+
+def through(port: Port, kind: type[Disk] = Disk) -> Disk:
+    """A disk whose operations, and no others, go through a port."""
+    names = [name for name in dir(kind) if callable(getattr(kind, name)) and not name.startswith("_")]
+    watched = type(f"Watched{kind.__name__}", (kind,), {name: _within(port, getattr(kind, name)) for name in names})
+    made: Disk = watched()
+    return made
+
+
+def _within(port: Port, operation: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(operation)
+    def within(*args: Any, **more: Any) -> Any:
+        if port.operation:  # one that another one uses
+            return operation(*args, **more)
+        port.operation = operation.__name__
+        try:
+            with port:
+                return operation(*args, **more)
+        finally:
+            port.operation = ""
+
+    return within

@@ -1,0 +1,235 @@
+"""What a file system says instead of carrying out a call, at each call of a head: it is waited out, nothing is lost.
+
+The stories of tests/head/test_cuts.py, each told once for each call to which a fault applies (port.py), with the fault
+there and nowhere else, and for some faults once more, there and at every later call until it is lifted. The head may
+fail and begin a new term; then no file of a user is lost or doubled at any moment, and at the end of the story all has
+come true that was to (Stage.audit), and fsck finds nothing. Directories in memory and no fsync: no power is cut here.
+
+A look that makes the very calls, with the very records, that an earlier one made in any of the stories is passed over.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from spool_layout import storage
+from spool_layout.errors import Deposed
+from spool_layout.modes import PRIVATE
+from spool_layout.states import Status
+from spool_layout.storage import Disk, SharedDisk
+from spoold.fsck.facts import gather
+from spoold.fsck.judging import judge
+from spoold.head.term import Term
+from tests.faults.port import FAULTS, Call, Fault, Port, explained, through
+from tests.head import test_cuts as told
+from tests.head.stage import CPU, SETTINGS, Mortal, Stage
+
+PATIENCE = 3  # failures in a row after which a lasting fault is lifted
+TICKS = 4  # after a failure in which memory is compared with the disk
+FEW = 53  # of so many calls one, in the tests that always run
+CHANCE = re.compile(r"[0-9a-f]{8,}|[0-9]+")  # tokens, digests, times, numbers
+Story = Callable[[Stage], None]
+# Where any error ends a term, the ones that last differ in what a head can still do: nothing, only look, all but half a
+# write, all. (test_errors_daemons.py lets each of them last.)
+LAST = {"EIO", "ENOSPC", "short write", "done, says ENOENT or EEXIST"}
+HOW = [(fault, False) for fault in FAULTS] + [(fault, True) for fault in FAULTS if fault.name in LAST]
+
+
+class Troubled(Stage):
+    """A stage whose heads meet a fault: where one fails, it begins a new term, as `spoold head` does.
+
+    shared: the spool is on a network file system, as the head believes.
+    """
+
+    def __init__(self, folder: Path, port: Port, shared: bool = False) -> None:
+        super().__init__(folder, through(port, SharedDisk if shared else Mortal))
+        self.mend = lambda: through(port, Mortal)
+        self.port, self.shared = port, shared
+        self.looks: list[tuple[int, int]] = []  # the calls of each, as numbers in port.calls
+        self.seen, self.since = 0, 0  # how often something went wrong, and how many ticks ago
+        for name in PRIVATE:
+            (folder / name).chmod(0o700)
+
+    def look(self) -> None:
+        self.bear(super().look)
+
+    def write_ledger(self) -> None:
+        self.bear(super().write_ledger)
+
+    def bear(self, act: Callable[[], None]) -> None:
+        """Act until it goes well without meeting a fault; one that lasts is lifted after a while."""
+        began = len(self.port.calls)
+        for tried in range(1, PATIENCE + 3):
+            before = len(self.port.struck)
+            try:
+                act()
+            except (OSError, Deposed):
+                if len(self.port.struck) == before:
+                    raise
+                self.term = None
+                self.each_file_once()
+                if tried >= PATIENCE:
+                    self.port.lift()
+            else:
+                if len(self.port.struck) == before:
+                    self.looks.append((began, len(self.port.calls)))
+                    return
+                self.port.lift()  # it came to rest in spite of it
+        raise AssertionError("the head does not come to rest, though nothing goes wrong any more")
+
+    def lead(self, disk: Disk) -> Term:
+        term = super().lead(disk)
+        term.observer.nodes.sparing = self.shared
+        return term
+
+    def memory_is_the_disk(self) -> None:
+        """In the first ticks after something went wrong: before that all tellings of a story are alike."""
+        self.since = self.since + 1 if len(self.port.struck) == self.seen else 0
+        self.seen = len(self.port.struck)
+        if self.seen and self.since < TICKS:
+            super().memory_is_the_disk()
+
+    def is_sound(self) -> None:
+        """What was promised, and what fsck says."""
+        self.audit()
+        found = judge(gather(self.spool, Disk(), SETTINGS.id))
+        assert [finding for finding in found if finding.fault] == []
+
+
+def tell(folder: Path, port: Port, story: Story, shared: bool = False) -> Troubled:
+    """A story, from the beginning to its end, in a new spool."""
+    stage = Troubled(folder / "spool", port, shared)
+    try:
+        story(stage)
+        port.lift()
+        stage.is_sound()
+    finally:
+        shutil.rmtree(stage.spool.root)
+    return stage
+
+
+# ---- one more story
+
+
+def take_over(s: Stage) -> None:
+    """Heads are killed with files in their hands: new ones and a request, not committed; accepted ones, not moved on;
+    one that starts; one of a job that is over. What goes wrong comes upon them or upon those that take over."""
+    told.start_a_before_b(s)
+    s.drop("c", CPU)
+    s.bad("x", "first")
+    s.drop("d")
+    s.request("cancel: b")
+    die(s, "append ")
+    s.run()
+    assert {"c", "d"} <= s.jobs().keys(), "one head later they are accepted"
+    s.drop("e", CPU)
+    s.bad("x", "second")
+    die(s, "move claims/")
+    s.run()
+    for node in s.nodes.values():
+        node.over.add("a")
+        node.step()
+    die(s, "move claims/")
+    s.run()
+    die(s, "move spool/running/")
+    s.finish("a", "c", "d", "e")
+    assert s.job("b").status is Status.CANCELLED
+    assert all(s.job(name).status is Status.SUCCEEDED for name in "acde")
+
+
+def die(s: Stage, what: str) -> None:
+    """The head that leads now is killed before its next operation that is called so."""
+    assert isinstance(s.disk, Mortal)
+    s.disk.trap = lambda done: done.startswith(what)
+
+
+STORIES = [*told.STORIES, take_over]
+
+
+# ---- which calls
+
+
+def words(call: Call) -> str:
+    """What a call is, but for what is another one in each telling; of a write, also what is written."""
+    data = call.args[1] if call.name in ("write", "pwrite") else b""
+    return CHANCE.sub("0", f"{call} {bytes(data).decode('latin-1')}")
+
+
+@pytest.fixture(scope="module")
+def calls() -> Iterator[dict[str, list[tuple[str, bool]]]]:
+    """Of each story, told without trouble: each call's name, and whether no earlier look has made it."""
+    found: dict[str, list[tuple[str, bool]]] = {}
+    seen: set[tuple[str, ...]] = set()
+    with pytest.MonkeyPatch.context() as patched, tempfile.TemporaryDirectory() as place:
+        for story in STORIES:
+            port = Port()
+            patched.setattr(storage, "os", port)
+            stage = tell(Path(place), port, story)
+            new = [True] * len(port.calls)
+            for begin, end in stage.looks:
+                look = tuple(map(words, port.calls[begin:end]))
+                new[begin:end] = [look not in seen] * (end - begin)
+                seen.add(look)
+            found[story.__name__] = [(call.name, fresh) for call, fresh in zip(port.calls, new, strict=True)]
+    yield found
+
+
+def points(calls: list[tuple[str, bool]], fault: Fault) -> list[int]:
+    """Of the calls that a fault applies to, counted from 1, those that are worth a telling."""
+    fitting = [fresh for name, fresh in calls if name in fault.calls]
+    return [number for number, fresh in enumerate(fitting, 1) if fresh]
+
+
+# ---- the tests
+
+
+def named(value: object) -> str:
+    if isinstance(value, bool):
+        return "lasting" if value else "once"
+    return getattr(value, "__name__", "") or getattr(value, "name", "")
+
+
+def meet(folder: Path, port: Port, story: Story, fault: Fault, at: int, lasting: bool, shared: bool = False) -> None:
+    """Tell a story in which something goes wrong; nothing going wrong is a failure."""
+    port.plan(fault, at, lasting)
+    with explained(port):
+        tell(folder, port, story, shared)
+        assert port.struck
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("fault", "lasting"), HOW, ids=named)
+@pytest.mark.parametrize("story", STORIES, ids=named)
+def test_a_head_makes_good_what_goes_wrong_at_any_call(
+    folder: Path, port: Port, calls: dict[str, list[tuple[str, bool]]], story: Story, fault: Fault, lasting: bool
+) -> None:
+    numbers = points(calls[story.__name__], fault)
+    assert numbers
+    for number in numbers:
+        meet(folder, port, story, fault, number, lasting)
+
+
+@pytest.mark.parametrize("story", STORIES, ids=named)
+def test_a_head_makes_good_what_goes_wrong_at_some_calls(
+    folder: Path, port: Port, calls: dict[str, list[tuple[str, bool]]], story: Story
+) -> None:
+    """Every so many calls another fault, by turns once and lasting."""
+    all_of_them = [(fault, number) for fault in FAULTS for number in points(calls[story.__name__], fault)]
+    for turn, (fault, number) in enumerate(all_of_them[::FEW]):
+        meet(folder, port, story, fault, number, lasting=turn % 2 == 1)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("fault", FAULTS, ids=named)
+def test_a_head_on_a_shared_disk_makes_good_what_goes_wrong_at_any_call(folder: Path, port: Port, fault: Fault) -> None:
+    """Listings there are kept for as long as a directory's time stamp stays (SharedDisk)."""
+    port.plan(None, 0)
+    tell(folder, port, told.accept, shared=True)
+    for number in range(1, 1 + sum(call.name in fault.calls for call in port.calls)):
+        meet(folder, port, told.accept, fault, number, lasting=False, shared=True)

@@ -8,6 +8,7 @@ started stays alone until that scope ends; the last look is at the end of the se
 
 import contextlib
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -20,6 +21,9 @@ import pytest
 
 MARK = "SKYSPOOL_TEST_RUN"
 FOREIGN = ("SKYSPOOL_", "SKYPILOT_", "XDG_", "CUDA_", "NVIDIA_", "SLURM_")
+# Many a ~/.bashrc runs `pyenv init`, under this lock. A job that a test kills meanwhile leaves it, and every later
+# login shell of this machine would wait for a minute.
+LOGIN_LOCK = Path(pwd.getpwuid(os.getuid()).pw_dir, ".pyenv/shims/.pyenv-shim")
 GRACE_S = 2.0  # what has just been killed may still be on its way out
 
 
@@ -43,6 +47,7 @@ def _nothing_survives_the_session(run_directory: Path) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _nothing_survives_the_test(run_directory: Path) -> Iterator[None]:
     before = set(processes(run_directory))
+    free_login_lock()
     yield
     expect_no_processes(run_directory, allowed=before)
 
@@ -68,6 +73,19 @@ def expect_no_processes(run_directory: Path, allowed: set[int]) -> None:
             told = "\n".join(f"  {pid}: {line}" for pid, line in left.items())
             pytest.fail(f"processes were left running, and are killed now:\n{told}", pytrace=False)
         time.sleep(0.02)
+
+
+def free_login_lock() -> None:
+    """Take away a lock whose holder was killed."""
+    if LOGIN_LOCK.exists() and not any(b"pyenv-rehash" in words for words in command_lines()):
+        LOGIN_LOCK.unlink(missing_ok=True)
+
+
+def command_lines() -> Iterator[bytes]:
+    """Of all processes of this machine."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            yield (entry / "cmdline").read_bytes()
 
 
 def processes(run_directory: Path) -> dict[int, str]:

@@ -24,6 +24,7 @@ FOREIGN = ("SKYSPOOL_", "SKYPILOT_", "XDG_", "CUDA_", "NVIDIA_", "SLURM_")
 # Many a ~/.bashrc runs `pyenv init`, under this lock. A job that a test kills meanwhile leaves it, and every later
 # login shell of this machine would wait for a minute.
 LOGIN_LOCK = Path(pwd.getpwuid(os.getuid()).pw_dir, ".pyenv/shims/.pyenv-shim")
+LOGIN_LOCK_S = 10.0
 GRACE_S = 2.0  # what has just been killed may still be on its way out
 
 
@@ -76,16 +77,10 @@ def expect_no_processes(run_directory: Path, allowed: set[int]) -> None:
 
 
 def free_login_lock() -> None:
-    """Take away a lock whose holder was killed."""
-    if LOGIN_LOCK.exists() and not any(b"pyenv-rehash" in words for words in command_lines()):
-        LOGIN_LOCK.unlink(missing_ok=True)
-
-
-def command_lines() -> Iterator[bytes]:
-    """Of all processes of this machine."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            yield (entry / "cmdline").read_bytes()
+    """Take away a lock whose holder was killed: one that lives holds it for a second."""
+    with contextlib.suppress(OSError):
+        if time.time() - LOGIN_LOCK.stat().st_mtime > LOGIN_LOCK_S:
+            LOGIN_LOCK.unlink()
 
 
 def processes(run_directory: Path) -> dict[int, str]:

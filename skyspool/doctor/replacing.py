@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Callable
 from typing import NamedTuple
 
 REPLACED = 100  # times that a file is replaced under a reader of the same host
@@ -25,12 +26,16 @@ def replaced(folder: str) -> Reads:
     """One thread replaces a file by rename, another reads it."""
     path = os.path.join(folder, "replaced")
     replace(path, 0)
-    writer = threading.Thread(target=replace_all, args=(path, REPLACED))
+    stop = threading.Event()
+    writer = threading.Thread(target=replace_all, args=(path, REPLACED, stop.is_set))
     reader = Reader(path)
     writer.start()
-    while writer.is_alive():
-        reader.look()
-    writer.join()
+    try:
+        while writer.is_alive():
+            reader.look()
+    finally:  # whoever is told to end meanwhile removes this directory next: nothing may be written into it any more
+        stop.set()
+        writer.join()
     reader.look()
     return reader.seen
 
@@ -43,9 +48,11 @@ def replace(path: str, number: int) -> None:
     os.replace(private, path)
 
 
-def replace_all(path: str, versions: int) -> None:
-    """Put versions 1 and so on in its place, as fast as it goes."""
+def replace_all(path: str, versions: int, is_over: Callable[[], bool] = bool) -> None:
+    """Put versions 1 and so on in its place, as fast as it goes, until it is over."""
     for number in range(1, versions):
+        if is_over():
+            return
         replace(path, number)
 
 

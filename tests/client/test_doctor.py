@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -401,6 +402,21 @@ def test_a_signal_ends_the_waiting_and_cleans_up(scene: Scene, number: signal.Si
         waiting.communicate(timeout=20)
     assert waiting.returncode == code
     assert scene.files("tmp") == []
+
+
+def test_nothing_is_written_any_more_once_the_measuring_was_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a signal ends it, in the middle: what is removed then has to stay removed."""
+
+    def ended(reader: replacing.Reader) -> None:
+        raise SystemExit(129)
+
+    before = threading.active_count()
+    monkeypatch.setattr(replacing.Reader, "look", ended)
+    with pytest.raises(SystemExit):
+        replacing.replaced(str(tmp_path))
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("word", ["000000", "../x", ""])

@@ -87,6 +87,7 @@ class RealNode:
         self.proofs.mkdir(exist_ok=True)
         self.gates = {"may-die": Gate(self.proofs / "may-die")}
         self.gates["may-die"].open()
+        # A real runner in place of the stage's simulated node: the stories treat both alike.
         scene.nodes[NODE] = self  # type: ignore[assignment]
         scene.run = self.run  # type: ignore[method-assign]
 
@@ -218,6 +219,7 @@ class RealNode:
 
         def live() -> None:
             self._leave_behind()
+            # In a fork of its own: main() makes the starter itself, and this one ends after one look.
             starter.Starter = Brief  # type: ignore[misc]
             starter.main(self.place.path)
 

@@ -106,6 +106,7 @@ class Scene(Stage):
         term = self.act(lambda: super(Scene, self).lead(disk))
         assert isinstance(term, Term)
         tick, write = term.tick, term.keeper.write
+        # Each is an act of its own, in a traced fork: the product has no seam there, and needs none.
         term.tick = lambda: bool(self.act(tick))  # type: ignore[method-assign]
         term.keeper.write = lambda *more: self.act(lambda: write(*more))  # type: ignore[method-assign]
         return term
@@ -220,7 +221,7 @@ class Teller:
             except Astray as error:
                 if not left:
                     self.failures.append(f"{how} {what}: {error}")
-            except Exception:
+            except Exception:  # whatever went wrong is this call's failure; the others are still to be tried
                 self.failures.append(f"{how} {what}:\n{traceback.format_exc(limit=-4)}")
                 return
 

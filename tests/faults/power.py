@@ -372,6 +372,7 @@ class Tape:
         self._real_open = builtins.open
         for name, call in _CALLS.items():
             setattr(os, name, _stand_in(self, call, self._real[name]))
+        # Local state is written through open() as well; it is put back in __exit__.
         builtins.open = self._open_file  # type: ignore[assignment]
         return self
 

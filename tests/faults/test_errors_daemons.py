@@ -108,6 +108,7 @@ class Led:
     def run(self) -> None:
         self.head = self.start()
         self.head.waker.close()
+        # The loop waits here alone: so pauses are counted, not slept, and the fault is lifted after some.
         self.head.waker = Still(self.sleep)  # type: ignore[assignment]
         assert self.head.run() == 0
 
@@ -163,6 +164,7 @@ class Kept:
         self.long = self.site.task(self.number, self._proving("exec sleep 300"))
         self.site.assign()
         runner = self.start()
+        # As for the head: the one place where the loop waits.
         really, runner.waker.wait = runner.waker.wait, self.sleep  # type: ignore[method-assign]
         self.wait = really
         try:

@@ -192,10 +192,21 @@ class Cluster:
 
     def end_starters(self) -> None:
         """They end by themselves in a second, or ten after --once: only the test of that waits for it."""
-        for pid in self.starters().values():
+        for pid in {*self.starters().values(), *self.coming_up()}:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.eventually(lambda: not self.starters(), 15)
+
+    def coming_up(self) -> list[int]:
+        """Starters that have not yet taken their lock: a runner that was killed may have just made one."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes()
+                ours = b"spoold.node.starter" in words and os.fsencode(self.folder / "state") in words
+                if ours and (entry / "comm").read_text() != "skyspool-job\n":
+                    found.append(int(entry.name))
+        return found
 
     # ---- users
 

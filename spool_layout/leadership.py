@@ -117,9 +117,9 @@ def _read_locks_without_delegations() -> None:
     """Let filelock read what other heads replace and rewrite as everything here is read (storage.py).
 
     Else a leader whose host dies has a delegation of gen/HEAD, which the next one replaces: it would hang for a lease.
-    filelock has no setting for that (4.2.12); a test on real NFS tells when this no longer reaches it.
+    filelock has no setting for that (4.3.1); tests tell when this no longer reaches it.
     """
-    from filelock._soft_rw import _storage
+    from filelock._soft._read_write import _storage
 
     plain = _storage.OsFiles.read
     if getattr(plain, "without_delegations", False):

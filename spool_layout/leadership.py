@@ -17,7 +17,6 @@ directory is removed by the next head.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import secrets
@@ -31,7 +30,7 @@ from spool_layout.paths import Spool
 from spool_layout.records import AnyEvent, Leader, Restored, Sealed, encode_together
 from spool_layout.replay import State
 from spool_layout.settings import Settings
-from spool_layout.storage import Disk, is_read_without_delegations, read_once
+from spool_layout.storage import Disk, read_once, without_delegation
 
 if TYPE_CHECKING:
     from filelock import SoftReadWriteLock
@@ -113,33 +112,26 @@ def seal(
     return stock._replace(ended=stock.ended + [remnant.id for remnant in more.jobs]) if more else stock
 
 
-def _read_locks_without_delegations() -> None:
-    """Let filelock read what other heads replace and rewrite as everything here is read (storage.py).
+def open_locks_without_delegations() -> None:
+    """Let filelock open what other heads replace, rewrite and remove as everything here is opened (storage.py).
 
-    Else a leader whose host dies has a delegation of gen/HEAD, which the next one replaces: it would hang for a lease.
-    filelock has no setting for that (4.3.1); tests tell when this no longer reaches it.
+    Else a leader whose host dies has delegations of gen/HEAD and of its own record (which filelock reads before it
+    rewrites it): the next one would hang for a lease. filelock has no setting for that (4.3.1); tests tell when this no
+    longer reaches it.
     """
     from filelock._soft._read_write import _storage
 
-    plain = _storage.OsFiles.read
+    plain = _storage.OsFiles._attempt_open
     if getattr(plain, "without_delegations", False):
         return
 
-    def read(self: _storage.OsFiles, path: str) -> bytes | None:
-        name = os.path.basename(path)
-        if name.isdigit() or name == "epoch" or not is_read_without_delegations(path):
-            return plain(self, path)  # these are never changed
-        try:
-            return read_once(path)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ESTALE):
-                return None
-            raise
+    def opened(self: _storage.OsFiles, path: str, flags: int) -> int | OSError:
+        return plain(self, path, flags | without_delegation(path))
 
     # Replaced in filelock's class, since its lock makes this object itself and takes none from outside; the mark keeps
     # a second lock of this process from wrapping the wrapper.
-    read.without_delegations = True  # type: ignore[attr-defined]
-    _storage.OsFiles.read = read  # type: ignore[method-assign]
+    opened.without_delegations = True  # type: ignore[attr-defined]
+    _storage.OsFiles._attempt_open = opened  # type: ignore[method-assign]
 
 
 class HeadLock:
@@ -156,7 +148,7 @@ class HeadLock:
 
         self._timeout = Timeout
         try:
-            _read_locks_without_delegations()
+            open_locks_without_delegations()
         except (ImportError, AttributeError) as error:
             log.warning("filelock has changed: where a host dies, another may lead a minute late on NFS 4: %s", error)
         self._folder = os.path.dirname(spool.head_lock)

@@ -237,7 +237,7 @@ class Disk:
 
     def sync_file(self, path: str) -> None:
         """Make durable what was added to a file of ours (`add_lines`)."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)  # a reader is given a delegation
         try:
             os.fsync(descriptor)
         finally:
@@ -249,7 +249,7 @@ class Disk:
         For directories that may not be opened by whoever put something there; dear where others write much."""
         import ctypes
 
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | without_delegation(path))
         try:
             if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
@@ -414,16 +414,14 @@ def read_without_delegations(root: str) -> None:
     _without_delegations = tuple({*_without_delegations, root.rstrip("/") + "/", os.path.realpath(root) + "/"})
 
 
-def is_read_without_delegations(path: str) -> bool:
-    """Whether `open_to_read` asks for none of this file."""
-    return bool(_without_delegations) and path.startswith(_without_delegations)
+def without_delegation(path: str) -> int:
+    """The flag with which to open this file."""
+    return os.O_DIRECT if _without_delegations and path.startswith(_without_delegations) else 0
 
 
 def open_to_read(path: str, flags: int = 0) -> int:
     """A descriptor for reading a file of a spool; links are not followed. flags: more of them."""
-    if is_read_without_delegations(path):
-        flags |= os.O_DIRECT
-    return os.open(path, READING | flags)
+    return os.open(path, READING | without_delegation(path) | flags)
 
 
 def ask_again(path: str, levels: int = 2) -> bool:

@@ -35,21 +35,6 @@ from tests.nfs.writers import NEVER
 PLAIN = {"shell": "plain"}
 QUICK = {**PLAIN, "settle": "0.5s", "lock_heartbeat": "1s", "lock_threshold": "4s", "heartbeat": "1s", "grace": "3s"}
 
-# A program for the server: every file below a directory, as JSON.
-READ = """
-import json, os, sys
-found = {}
-for folder, _, names in os.walk(sys.argv[1]):
-    for name in names:
-        path = os.path.join(folder, name)
-        try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                found[os.path.relpath(path, sys.argv[1])] = file.read()
-        except FileNotFoundError:
-            pass  # it was just moved or removed
-print(json.dumps(found))
-"""
-
 
 class Site:
     """One spool on a bench."""
@@ -153,11 +138,11 @@ class Site:
 
     def files(self, folder: str) -> dict[str, str]:
         """Text of every file below a directory of the spool, by its path in it, as the server's disk has it."""
-        return dict(json.loads(self.bench.python(SERVER, READ, f"{self.root}/{folder}")))
+        return dict(json.loads(self.bench.run(SERVER, "files", f"{self.root}/{folder}")))
 
     def names(self, folder: str) -> list[str]:
         """The files below a directory of the spool, by their paths in it."""
-        return sorted(self.shell(SERVER, f"cd {self.root}/{folder} && find . -type f | cut -c3-").splitlines())
+        return list(json.loads(self.bench.run(SERVER, "names", f"{self.root}/{folder}")))
 
     def event_files(self) -> dict[int, bytes]:
         """Epoch -> its events, also of those that were packed away."""

@@ -2,6 +2,9 @@
 
 The heads rest on this: the write lock of SoftReadWriteLock does, about one threshold later; SoftFileLease never does,
 since its take-over exchanges two names, which NFS refuses. A release of filelock that changes either must be looked at.
+
+The write lock is taken as the heads take it, without delegations: opened as filelock opens its files (4.3.1), it changes
+hands on 4.2 only when the lease of the host that is gone is over.
 """
 
 from __future__ import annotations
@@ -19,7 +22,10 @@ LATE = 1.5  # seconds beyond the threshold that a take-over may need, on machine
 PATIENCE = 4 * THRESHOLD
 HOLD = f"""
 import sys, time, filelock
+from spool_layout import leadership, storage
 kind, path, patience = sys.argv[1], sys.argv[2], float(sys.argv[3])
+storage.read_without_delegations("{MOUNT}")
+leadership.open_locks_without_delegations()
 began = time.monotonic()
 try:
     if kind == "lease":

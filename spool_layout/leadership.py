@@ -17,6 +17,7 @@ directory is removed by the next head.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import secrets
@@ -128,10 +129,20 @@ def open_locks_without_delegations() -> None:
     def opened(self: _storage.OsFiles, path: str, flags: int) -> int | OSError:
         return plain(self, path, flags | without_delegation(path))
 
+    def read(self: _storage.OsFiles, path: str) -> bytes | None:
+        """filelock asks for a MiB at once; without a cache in between the server would be asked for all of it."""
+        try:
+            return read_once(path)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESTALE):
+                return None
+            raise
+
     # Replaced in filelock's class, since its lock makes this object itself and takes none from outside; the mark keeps
     # a second lock of this process from wrapping the wrapper.
     opened.without_delegations = True  # type: ignore[attr-defined]
     _storage.OsFiles._attempt_open = opened  # type: ignore[method-assign]
+    _storage.OsFiles.read = read  # type: ignore[method-assign]
 
 
 class HeadLock:

@@ -3,8 +3,8 @@
 The heads rest on this: the write lock of SoftReadWriteLock does, about one threshold later; SoftFileLease never does,
 since its take-over exchanges two names, which NFS refuses. A release of filelock that changes either must be looked at.
 
-The write lock is taken as the heads take it, without delegations: opened as filelock opens its files (4.3.1), it changes
-hands on 4.2 only when the lease of the host that is gone is over.
+The write lock is taken as the heads take it, without delegations: opened as filelock opens its files (4.3.1), it
+changes hands on 4.2 only when the lease of the host that is gone is over.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spoold.head")
 
-LOOK = 2.5  # seconds: a look costs a server of NFS 4 three calls
+LOOK = 2.8  # seconds: a look costs a server of NFS 4 three calls, and a standby head may cost it two a second
 LEAST_THRESHOLD = 1.1  # of the lock, in its heartbeats: filelock wants more than one
 
 

@@ -497,8 +497,11 @@ def _private_name(path: str) -> str:
 
 
 def _fill(private: str, data: bytes, mode: int, durable: bool) -> int:
-    """Make a private file that holds data whole; its descriptor."""
-    descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    """Make a private file that holds data whole; its descriptor.
+
+    Nobody can know its name before, so that O_EXCL would add nothing; it costs a server a SETATTR for each file.
+    """
+    descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
         if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:  # the umask took something; costs a server a call
             os.fchmod(descriptor, mode)

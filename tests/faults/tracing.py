@@ -30,6 +30,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -197,9 +198,8 @@ def _run(start: Start, options: list[str]) -> tuple[Fate, str]:
         try:
             _await_attached(tracer)
             os.write(go, b"!")
-            tracer.wait(LONGEST)
-        except subprocess.TimeoutExpired:
-            raise Astray(f"still goes on after {LONGEST:g} s: {told.read().decode()[-300:]}") from None
+            if not _ends(tracer):
+                raise Astray(f"still goes on after {LONGEST:g} s: {told.read().decode()[-300:]}")
         finally:
             os.close(go)
             _end(pid, tracer)
@@ -215,6 +215,17 @@ def _await_attached(tracer: subprocess.Popen[bytes]) -> None:
             return
         said.append(line.decode().strip())
     raise Astray("; ".join(said) or "strace has ended")
+
+
+def _ends(tracer: subprocess.Popen[bytes]) -> bool:
+    """Wait for the end of its errors, which is its own: Popen.wait with a timeout polls, and sleeps too long."""
+    assert tracer.stderr is not None
+    end = time.monotonic() + LONGEST
+    while select.select([tracer.stderr], [], [], max(0.0, end - time.monotonic()))[0]:
+        if not os.read(tracer.stderr.fileno(), 4096):
+            tracer.wait()
+            return True
+    return False
 
 
 def _end(pid: int, tracer: subprocess.Popen[bytes]) -> None:

@@ -15,16 +15,26 @@ HERE = Path(__file__).parent
 LONGEST = 300  # seconds of a test; in it `eventually` fails first, and tells why
 
 
+# Groups that take longest come first, so that workers end at about the same time (and --no-loadscope-reorder, since
+# xdist goes by the number of tests). The others follow.
+LONGEST_FIRST = ("chaos-1000", "heads-3", "heads-4.2", "server-3", "server-4.2", "nodes", "chaos-3", "chaos-actimeo")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is here; the longest comes first, so that workers end at about the same time."""
-    ours = [item for item in items if HERE in item.path.parents]
-    for item in ours:
-        item.add_marker("nfs")
-        if not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(LONGEST))
-    longest = [item for item in ours if item.get_closest_marker("longest")]
-    items[:] = longest + [item for item in items if item not in longest]
+    """Mark what is here, and put it in order."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker("nfs")
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(LONGEST))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    mark = item.get_closest_marker("xdist_group")
+    group = mark.args[0] if mark else ""
+    return LONGEST_FIRST.index(group) if group in LONGEST_FIRST else len(LONGEST_FIRST)
 
 
 @pytest.fixture(scope="session", autouse=True)

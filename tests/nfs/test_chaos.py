@@ -20,7 +20,7 @@ from tests.nfs.site import QUICK, Site, running
 # A node that is away for long costs its jobs: here nobody is away for so long.
 SETTINGS = {**QUICK, "node_timeout": "40s", "fence_margin": "5s"}
 VARIANTS = [
-    pytest.param("4.2", "", 1000, 14, marks=[pytest.mark.longest, pytest.mark.xdist_group("chaos-1000")]),
+    pytest.param("4.2", "", 1000, 14, marks=pytest.mark.xdist_group("chaos-1000")),
     pytest.param("3", "", 100, 6, marks=pytest.mark.xdist_group("chaos-3")),
     pytest.param("4.2", "actimeo=0", 100, 5, marks=pytest.mark.xdist_group("chaos-actimeo")),
     pytest.param("3", "noac", 100, 4, marks=pytest.mark.xdist_group("chaos-noac")),

@@ -15,7 +15,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-nfs test-faults simulate soak lint model mutants demo install uninstall wheel man clean
+.PHONY: help venv test test-nfs test-faults simulate soak lint model mutants bench profile demo install uninstall wheel man clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,12 +28,15 @@ test: .venv/.dev  ## run the tests (ARGS="-k words" chooses)
 # The small machines mostly wait, for leases and thresholds: four benches at once on two cores.
 test-nfs: .venv/.dev  ## run the tests on a real NFS (Debian; as root it installs what that needs; 12 minutes)
 	@bash .ci/parts nfs
-	$(BIN)/python -m pytest -m nfs -n $(NFS_WORKERS) --dist loadgroup tests/nfs $(ARGS)
+	$(BIN)/python -m pytest -m nfs -n $(NFS_WORKERS) --dist loadgroup --no-loadscope-reorder tests/nfs $(ARGS)
 
 NFS_WORKERS ?= 4
 
-test-faults: .venv/.dev  ## let every call to the file system fail in every way (2 minutes)
-	$(PYTEST) -m faults tests/faults tests/users $(ARGS)
+# A quarter of it is waiting, for jobs and strace: twice as many workers as cores.
+test-faults: .venv/.dev  ## let every call to the file system fail in every way
+	$(PYTEST) -n $(FAULT_WORKERS) -m faults tests/faults tests/users $(ARGS)
+
+FAULT_WORKERS ?= 4
 
 simulate: .venv/.dev  ## live through 2,000 days of simulated clusters with faults (5 minutes of two cores)
 	$(PYTEST) -m simulation tests/simulation $(ARGS)
@@ -59,6 +62,13 @@ model: .venv/.dev  ## search the protocol's model to the last state (about 5 min
 
 mutants: .venv/.dev  ## take away one safeguard after the other; a test must go red (ARGS="NAME ..."; half an hour)
 	$(BIN)/python -m tests.mutants.run $(ARGS)
+
+# Not part of any test: nothing here passes or fails. The others' programs are installed by apt-get where we are root.
+bench: .venv/.dev  ## measure it beside what people would use instead (ARGS="--only idle --json FILE"; half an hour)
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+profile: .venv/.dev  ## write flame graphs of head, runner, starter and client under load into build/profile/
+	@$(BIN)/python -m tests.bench.profile $(ARGS)
 
 demo: .venv/.run  ## play the example jobs live on four simulated GPUs
 	@$(BIN)/python -m skyspool demo $(ARGS)

@@ -81,7 +81,7 @@ PAST_THE_PORT = {
         "spool_layout/becoming.py", "spool_layout/mounts.py:mount_of", "skyspool/doctor/meeting.py:here",
     ),
     "done by the job's own process, as its owner, for whom the runner must not wait": (
-        "spoold/node/job.py", "spoold/node/owner.py",
+        "spoold/node/job.py", "spoold/node/owner.py", "spoold/node/gitlogin.py",
     ),
     "a thread of its own syncs what jobs write, so that nothing else waits for it": ("spoold/node/flushing.py",),
     "the lock's files, which filelock makes and reads by itself": ("spool_layout/leadership.py:HeadLock",),
@@ -99,7 +99,9 @@ PAST_THE_PORT = {
         "skyspool/verbs/queue.py:_View.__init__",
     ),
     "counts what all files take, with what each listing already knows": ("skyspool/room.py",),
-    "copies logs to where the user wants them": ("skyspool/verbs/logs.py",),
+    "copies logs to where the user wants them, which it reads through the port": (
+        "skyspool/verbs/logs.py:copy", "skyspool/verbs/logs.py:_copy",
+    ),
     "the user's own files and words, the host's settings": (
         "skyspool/clusters.py", "skyspool/entrypoint.py", "skyspool/task.py", "skyspool/variables.py",
         "skyspool/verbs/lint.py", "skyspool/verbs/demo.py", "skyspool/__main__.py", "spool_layout/users.py",

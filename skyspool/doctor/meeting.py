@@ -62,11 +62,15 @@ def workroom(disk: Disk, parent: str) -> Iterator[str]:
     """The WORD of a new directory .doctor-WORD/ in parent, which is gone afterwards, whatever happens."""
     word = "".join(secrets.choice(LETTERS) for _ in range(6))
     folder = probe_dir(parent, word)
-    disk.make_dir(folder, 0o700)
     try:
+        disk.make_dir(folder, 0o700)
         yield word
     finally:
-        clear(disk, folder)
+        try:
+            clear(disk, folder)
+        except BaseException:  # told to end just now, in the middle of this
+            clear(disk, folder)
+            raise
 
 
 def clear(disk: Disk, folder: str) -> None:

@@ -29,13 +29,14 @@ def replaced(folder: str) -> Reads:
     stop = threading.Event()
     writer = threading.Thread(target=replace_all, args=(path, REPLACED, stop.is_set))
     reader = Reader(path)
-    writer.start()
     try:
+        writer.start()
         while writer.is_alive():
             reader.look()
     finally:  # whoever is told to end meanwhile removes this directory next: nothing may be written into it any more
         stop.set()
-        writer.join()
+        if writer.ident is not None:  # else it has not begun, and will find that it is over
+            writer.join()
     reader.look()
     return reader.seen
 

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import os
-import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -16,6 +18,7 @@ from skyspool import jobs
 from skyspool.clusters import Cluster, split
 from skyspool.heads import heads, is_served
 from skyspool.jobs import Waiting
+from skyspool.logfiles import Reader
 from skyspool.present import Watch, tell_age
 from skyspool.say import note
 from skyspool.tables import one_line
@@ -44,7 +47,7 @@ def command(words: tuple[str, ...], follow: bool, tail: int | None, status: bool
     disk = Disk()
     watch = Watch(cluster, disk)
     if sync_down:
-        return copy(cluster, several(cluster, disk, watch, named))
+        return copy(cluster, disk, several(cluster, disk, watch, named))
     found = meant(cluster, disk, watch, named)
     if isinstance(found, Waiting):
         return show_waiting(cluster, disk, watch, found, Wish(status, follow, tail, raw))
@@ -79,8 +82,15 @@ def meant(cluster: Cluster, disk: Disk, watch: Watch, named: tuple[str, ...]) ->
 
 def show(cluster: Cluster, disk: Disk, watch: Watch, job: Job, wish: Wish) -> int:
     """A job's state, its output to its end, or its output as far as it is; the code says how it stands. NotYours."""
-    try:
+    with reading(job):
         return _show(cluster, disk, watch, job, wish)
+
+
+@contextmanager
+def reading(job: Job) -> Iterator[None]:
+    """Around what reads a job's output. NotYours."""
+    try:
+        yield
     except PermissionError as error:
         raise NotYours(f"job {job.id} is {job.user}'s, who alone may read what it prints: {error.filename}") from error
 
@@ -134,26 +144,38 @@ def several(cluster: Cluster, disk: Disk, watch: Watch, named: tuple[str, ...]) 
     return list(found.values())
 
 
-def copy(cluster: Cluster, found: list[Job]) -> int:
-    """--sync-down: one directory a job, one file a rank."""
+def copy(cluster: Cluster, disk: Disk, found: list[Job]) -> int:
+    """--sync-down: one directory a job, one file a rank. NotYours."""
     for job in found:
-        source = cluster.spool.log_dir(job.id, job.attempt)
-        name = "".join(c if c.isalnum() or c in "._-" else "_" for c in job.name) or "job"
-        target = os.path.join(os.path.expanduser(COPIES), cluster.name, f"{job.id}-{name}")
-        if not os.path.isdir(source):
+        with reading(job):
+            logs = _logs(disk, cluster.spool.log_dir(job.id, job.attempt))
+        if logs is None:
             note(f"note: job {job.id} has no logs (yet)")
             continue
+        name = "".join(c if c.isalnum() or c in "._-" else "_" for c in job.name) or "job"
+        target = os.path.join(os.path.expanduser(COPIES), cluster.name, f"{job.id}-{name}")
         os.makedirs(target, exist_ok=True)
-        for entry in os.scandir(source):
-            if entry.name.endswith(".log") and entry.is_file(follow_symlinks=False):
-                _copy(job, entry.path, os.path.join(target, entry.name))
+        for path in logs:
+            _copy(job, path, os.path.join(target, os.path.basename(path)))
         click.echo(f"Job {job.id} logs: {target}")
     return 0
 
 
-def _copy(job: Job, source: str, target: str) -> None:
-    """One file. NotYours."""
+def _logs(disk: Disk, folder: str) -> list[str] | None:
+    """The logs in a directory, no links; None where it is not there."""
     try:
-        shutil.copyfile(source, target, follow_symlinks=False)
-    except PermissionError as error:
-        raise NotYours(f"job {job.id} is {job.user}'s, who alone may read what it prints: {error.filename}") from error
+        paths = [os.path.join(folder, entry.name) for entry in disk.list(folder) if entry.name.endswith(".log")]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return [path for path in paths if (info := disk.stat(path)) is not None and stat.S_ISREG(info.st_mode)]
+
+
+def _copy(job: Job, source: str, target: str) -> None:
+    """One file, as far as it is written now. NotYours."""
+    reader = Reader(source)
+    with reading(job):
+        piece = reader.new()  # before the target is touched
+    with open(target, "wb") as file:
+        while piece:
+            file.write(piece)
+            piece = reader.new()

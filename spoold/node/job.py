@@ -15,6 +15,7 @@ import signal
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from spoold.node import gitlogin
 from spoold.node.rcfile import RCFILE
 from spoold.node.rights import may_raise, raised
 from spoold.node.unfit import Unfit
@@ -171,18 +172,20 @@ def _mount(target: str, source: str) -> None:
 def _clone(git: dict[str, str], target: str, env: dict[str, str]) -> None:
     """git clone into a directory of its own; a clone that an earlier try left half done is not reused."""
     os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
-    commands = [["git", "clone", "--quiet", git["url"], target]]
+    seen = gitlogin.hide(git["url"], git["login"])
+    commands = [["git", "clone", "--quiet", *seen.options, seen.url, target]]
     if git.get("ref"):
         commands.append(["git", "-C", target, "checkout", "--quiet", git["ref"]])
     for words in commands:
         pid = os.posix_spawnp("git", words, {**env, "GIT_TERMINAL_PROMPT": "0"})
         if (code := exit_code(os.waitpid(pid, 0)[1])) != 0:
+            gitlogin.forget(git["login"])
             raise Unfit(f"`git {words[1] if words[1] != '-C' else 'checkout'}` of {bare(git['url'])} ended with {code}")
 
 
 def bare(url: str) -> str:
     """An address without a name and password in it: reasons are for everybody to read."""
-    return re.sub(r"(?<=://)[^/@]*@", "", url)
+    return re.sub(r"(?<=://)[^/?#]*@", "", url)
 
 
 def _check_variables(env: dict[str, str]) -> None:
@@ -213,15 +216,22 @@ def _bash(attempt: Attempt, stage: str, order: dict[str, Any]) -> list[str]:
 
     Without a terminal such a bash says twice that it has no job control. It starts with its errors going nowhere, the
     log as descriptor 9; the first thing that its rc file does is to send errors to the log again.
+
+    It gets the commands in memory: a script that it cannot look at it takes for an empty one, which succeeds.
     """
     texts = order.get("scripts")
-    script = in_memory(texts[stage]) if texts else attempt.file(f"{stage}.sh")
+    script = in_memory(texts[stage] if texts else _commands(attempt, stage))
     if order["shell"] == "plain":
         return ["bash", script]
     os.dup2(1, 9)
     null = os.open("/dev/null", os.O_WRONLY)
     os.dup2(null, 2)
     return ["bash", "--rcfile", in_memory(RCFILE) if texts else order["rcfile"], "-i", script]
+
+
+def _commands(attempt: Attempt, stage: str) -> str:
+    with open(attempt.file(f"{stage}.sh"), encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return file.read()
 
 
 def in_memory(text: str) -> str:

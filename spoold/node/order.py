@@ -78,7 +78,8 @@ class Orders:
             told = {"uid": a.uid, "assignment": msgspec.to_builtins(a), "host": host._asdict()}
             return {**order, **told, "max_file": self.settings.max_file}
         clone = os.path.join(logs, f"workdir-{a.rank}")
-        return {**order, **of_task(a, task, owner_of(os.getuid()), host, clone)}
+        login = os.path.join(host.attempt_dir, "git-config")  # on the local disk, and gone with the attempt
+        return {**order, **of_task(a, task, owner_of(os.getuid()), host, clone, login)}
 
     def _host(self, key: str) -> Host:
         return Host(
@@ -93,8 +94,9 @@ class Orders:
         )
 
 
-def of_task(a: Assignment, task: TaskSpec, owner: Owner, host: Host, clone: str) -> dict[str, Any]:
-    """What an order says of a task: variables, workdir, mounts. clone: where a workdir from git goes."""
+def of_task(a: Assignment, task: TaskSpec, owner: Owner, host: Host, clone: str, login: str) -> dict[str, Any]:
+    """What an order says of a task: variables, workdir, mounts. clone: where a workdir from git goes; login: where what
+    nobody may see of its address does."""
     told: dict[str, Any] = {
         "workdir": clone if task.git else expand(task.workdir or "~", owner.home),
         "run_env": run_environment(a, task, owner, host),
@@ -104,7 +106,7 @@ def of_task(a: Assignment, task: TaskSpec, owner: Owner, host: Host, clone: str)
     if task.setup:
         told["setup_env"] = setup_environment(a, task, owner, host)
     if task.git:
-        told["git"] = {"url": task.git.url, "ref": task.git.ref}
+        told["git"] = {"url": task.git.url, "ref": task.git.ref, "login": login}
     return told
 
 

@@ -118,7 +118,7 @@ def complete(attempt: Attempt, order: dict[str, Any]) -> dict[str, Any]:
     host = Host(**order["host"])._replace(spool=post().spool, wrappers=here, attempt_dir=attempt.path)
     clone = os.path.join(owner.home, CLONES, host.spool_id, f"{attempt.key}-{assignment.rank}")
     scripts = {"setup": task.setup, "run": task.run}
-    return {**order, **of_task(assignment, task, owner, host, clone), "scripts": scripts}
+    return {**order, **of_task(assignment, task, owner, host, clone, f"{clone}.git-config"), "scripts": scripts}
 
 
 def accepted(assignment: Assignment, limit: int) -> TaskSpec:

@@ -51,6 +51,7 @@ log = logging.getLogger("spoold.node")
 ONCE_FOR = 2.0  # seconds that --once waits for what it started: short jobs end within one run of cron
 ONCE_INTERVAL = 60.0  # cron's
 WRITING = frozenset({"setup", "running"})  # phases in which an attempt writes logs
+ENDING_PAUSE = 0.1  # seconds between two looks at what is being ended: its grace time runs, and nobody says it is gone
 UNCONFIRMED = frozenset({"starting", "setup", "ready", "running", "exited"})
 ASSIGNED, LOCAL = "assigned.json", "the local disk"
 OWN_FILES = frozenset({b"status.json", b"owner.json"})  # changes of these wake nobody here
@@ -106,6 +107,7 @@ class Runner:
         self.written_at = 0.0
         self.assigned = Assigned(FORMAT, self.settings.name, (0, 0), 0)
         self.final: dict[str, Phase] = {}
+        self.ending: set[str] = set()  # attempts of which the last pass ended what is left
         self.troubles: dict[str, str] = {}  # attempt, ASSIGNED or LOCAL -> what is wrong with it, told in status.json
         self.unclear: dict[str, str] = {}  # attempt -> why it cannot be told where it stands; told too
         self.checked = self.went_back = False  # whether it was asked if the spool went back in time; whether it did
@@ -183,8 +185,8 @@ class Runner:
         """Seconds to sleep at most."""
         times = [max(0.0, self.written_at + self.interval - time.monotonic())]
         phases = [phase.phase for phase in self.written.attempts.values()] if self.written else []
-        if "exited" in phases or self._stopping():
-            times.append(0.1)
+        if self.ending - self.final.keys():
+            times.append(ENDING_PAUSE)
         if "starting" in phases or self.troubles or self.unclear:
             times.append(0.5)
         if not self.waker.native:
@@ -192,13 +194,11 @@ class Runner:
         self.news = False
         return min(times)
 
-    def _stopping(self) -> bool:
-        return any(a.want == "stop" and self.final.get(key) is None for key, a in self.assigned.attempts.items())
-
     # ---- one pass
 
     def step(self) -> None:
         """One pass."""
+        self.ending.clear()
         self.waker.watch(self.spool.node(self.node))
         if self.written is None or self.notice_lapse():
             self.report(force=True)
@@ -330,7 +330,12 @@ class Runner:
         if (attempt.read("marker") or {}).get("by") == "runner":
             progress.settle(self.place, attempt.key, never, self.seen)
         else:
-            self.cleaner.clean(attempt, progress.stand(attempt))
+            self.clean(attempt, progress.stand(attempt))
+
+    def clean(self, attempt: Attempt, phase: Phase) -> None:
+        """End what is left of an attempt, as far as that is due now; the next pass goes on, soon."""
+        self.ending.add(attempt.key)
+        self.cleaner.clean(attempt, phase)
 
     # ---- where attempts stand
 
@@ -358,7 +363,7 @@ class Runner:
         if progress.is_orphaned(attempt, phase):
             phase = progress.stand(attempt)  # its supervisor may have written the end just before
         if progress.is_orphaned(attempt, phase) or (phase.phase == "exited" and self._ends_alone(attempt)):
-            self.cleaner.clean(attempt, phase)
+            self.clean(attempt, phase)
             phase = progress.stand(attempt)
         if phase.phase in GONE:
             self.final[key] = phase

@@ -19,6 +19,7 @@
         fail             why it could not even be started
         stop             since when its processes are being ended
         kill             the grace time is over: its supervisor, too, kills what is left
+        git-config, git-config.password    the login to the repository that was cloned (gitlogin.py)
         containers       how the job's container wrappers called their engines
         swept            those containers were stopped, after its last process was gone
         outcome          the last phase, when every process is gone

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from skyspool.doctor import judging, probes, replacing, telling
 from skyspool.doctor.experiments import Listed, Missing, Tally, Together, offset_of
 from skyspool.doctor.locking import BOTH, EXCLUDES, STUCK
-from skyspool.doctor.meeting import Guest
+from skyspool.doctor.meeting import Guest, workroom
 from skyspool.doctor.probes import Alone, Offset, Room
 from skyspool.doctor.replacing import Reader, Reads
 from spool_layout import diagnosis, mounts
@@ -417,6 +417,23 @@ def test_nothing_is_written_any_more_once_the_measuring_was_ended(
     with pytest.raises(SystemExit):
         replacing.replaced(str(tmp_path))
     assert threading.active_count() == before
+
+
+def test_who_is_told_to_end_in_the_middle_of_cleaning_up_cleans_up_first(tmp_path: Path) -> None:
+    class Interrupted(Disk):
+        told = False
+
+        def remove(self, path: str) -> None:
+            if not self.told:
+                self.told = True
+                raise SystemExit(129)
+            super().remove(path)
+
+    disk = Interrupted()
+    with pytest.raises(SystemExit), workroom(disk, str(tmp_path)) as word:
+        (tmp_path / f".doctor-{word}" / "a").touch()
+    assert disk.told
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("word", ["000000", "../x", ""])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -9,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from skyspool import logfiles
+from skyspool.say import note
+from skyspool.streaming import Screen
+from spool_layout import storage
 from spool_layout.records import Phase
 from spool_layout.states import Status
 from tests.client.builders import Head, Scene
@@ -89,8 +94,6 @@ def test_tail_reads_from_the_end(scene: Scene, sky: Run, monkeypatch: pytest.Mon
     job = one(scene)
     path = scene.log(job, "run.log", "".join(f"line {n} {'x' * 50}\n" for n in range(100_000)))
     taken = []
-    from skyspool import logfiles
-
     whole = logfiles.read
     monkeypatch.setattr(logfiles, "read", lambda *words: taken.append(len(data := whole(*words))) or data)
     ran = sky("logs", "1", "--no-follow", "--tail", "2")
@@ -105,21 +108,26 @@ def test_tail_reaches_into_setup(scene: Scene, sky: Run) -> None:
     assert sky("logs", "1", "--no-follow", "--tail", "2").out == "(setup) b\nc\n"
 
 
-def test_following_ends_by_itself(scene: Scene, sky: Run) -> None:
+def test_following_ends_by_itself(scene: Scene, sky: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     scene.node("n1")
     job = scene.pending("train")
+    scene.head()
+    told: list[str] = []
+    shown: list[bytes] = []
+    write = Screen.write
+    monkeypatch.setattr("skyspool.following.note", lambda text: told.append(text) or note(text))
+    monkeypatch.setattr(Screen, "write", lambda screen, data: shown.append(data) or write(screen, data))
 
     def head() -> None:
-        time.sleep(0.2)
+        wait_until(lambda: any("Waiting for" in text for text in told))
         scene.start(job)
         scene.log(job, "run.log", "hel")
-        time.sleep(0.2)
+        wait_until(lambda: any("Job started" in text for text in told) and b"hel" in shown)
         scene.log(job, "run.log", "lo\n")
         scene.ended(job, Status.FAILED, codes=(2,))
 
     thread = threading.Thread(target=head)
     thread.start()
-    scene.head()
     ran = sky("logs", "1")
     thread.join()
     assert (ran.code, ran.out) == (100, "hello\n")
@@ -196,6 +204,43 @@ def test_sync_down(scene: Scene, sky: Run, home: Path) -> None:
     place = home / "sky_logs" / "mycluster" / "1-train"
     assert ran.out == f"Job 1 logs: {place}\n"
     assert (place / "run.log").read_text() == "hello\n"
+
+
+def test_sync_down_reads_a_spool_on_nfs_4_without_delegations_and_in_pieces(
+    scene: Scene, sky: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever opens a log otherwise, and then sleeps, holds up whoever writes or removes it."""
+    monkeypatch.setattr(storage, "_without_delegations", (f"{scene.spool.root}/",))
+    monkeypatch.setattr(logfiles.read, "__defaults__", (1000,))
+    text = "".join(f"line {number}\n" for number in range(500))
+    job = one(scene)
+    path = scene.log(job, "run.log", text)
+    asked: list[bool] = []
+    monkeypatch.setattr(storage.os, "open", without_direct(os.open, str(path), asked))
+    assert sky("logs", "1", "-s").code == 0
+    assert (home / "sky_logs/mycluster/1-train/run.log").read_text() == text
+    assert len(asked) > len(text) / 1000 and all(asked)
+
+
+def without_direct(real: Callable[..., int], path: str, asked: list[bool]) -> Callable[..., int]:
+    """os.open without O_DIRECT, which local disks take only of aligned reads. asked: whether it was wanted for path."""
+
+    def opened(name: str, flags: int, *rest: int, **more: int) -> int:
+        if name == path:
+            asked.append(bool(flags & os.O_DIRECT))
+        return real(name, flags & ~os.O_DIRECT, *rest, **more)
+
+    return opened
+
+
+def test_sync_down_copies_plain_files_alone_empty_ones_too(scene: Scene, sky: Run, home: Path) -> None:
+    job = one(scene)
+    path = scene.log(job, "run.log", "")
+    path.with_name("0-n1.log").symlink_to("/etc/passwd")
+    os.mkfifo(path.with_name("1-n2.log"))
+    assert sky("logs", "1", "-s").code == 0
+    place = home / "sky_logs/mycluster/1-train"
+    assert [(copied.name, copied.read_text()) for copied in place.iterdir()] == [("run.log", "")]
 
 
 def test_several_jobs_only_with_sync_down(scene: Scene, sky: Run, home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -15,7 +16,8 @@ TWO_DAYS = 2 * 86400
 def age(path: Path, seconds: float = TWO_DAYS) -> None:
     """Make a file, or all files below a directory, look as if nobody had touched them for so long."""
     for file in [path, *path.rglob("*")]:
-        os.utime(file, (time.time() - seconds,) * 2, follow_symlinks=False)
+        with contextlib.suppress(FileNotFoundError):  # a live job's node makes and removes files there
+            os.utime(file, (time.time() - seconds,) * 2, follow_symlinks=False)
 
 
 def another_round(cluster: Cluster) -> None:

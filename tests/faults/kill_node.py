@@ -280,7 +280,7 @@ class RealNode:
         end = time.monotonic() + PATIENCE
         while not holds():
             assert time.monotonic() < end, self.story()
-            time.sleep(0.002)
+            time.sleep(0.002)  # what is waited for are files and ends of processes: nothing tells of all of them
 
     def story(self) -> str:
         """What helps to understand a failure."""
@@ -297,7 +297,7 @@ class RealNode:
             self.scene.look()
             self.step()
             if self._moves():
-                time.sleep(0.002)
+                time.sleep(0.002)  # supervisors and jobs go on by themselves: they get the processor
 
     def _moves(self) -> bool:
         return any(phase.phase not in GONE and not self._holds(key, phase) for key, phase in self.phases.items())
@@ -343,7 +343,7 @@ def fork_starter(place: Workplace) -> None:
     parent = os.getpid()
     if os.fork() == 0:
         while parent != DRIVER and os.getppid() == parent:
-            time.sleep(0.001)
+            time.sleep(0.001)  # until a killed act's process is gone, whose end nobody tells its child
         become_starter(place)
 
 
@@ -408,7 +408,7 @@ def end_all() -> None:
         for process in left:
             containment.signal_process(process, signal.SIGKILL)
         reap()
-        time.sleep(0.001)
+        time.sleep(0.001)  # the kernel takes a moment to end them, and grandchildren come to us only then
     reap()
 
 

@@ -12,6 +12,11 @@ starter) goes on where that one left off, the story comes to its end, and all pr
   nothing but what it calls unfinished;
 - at the end: Stage.audit, and `spoold fsck` finds nothing at all.
 
+Whoever goes on after a kill knows nothing but what stands on the disk. So where that is, byte for byte, what an earlier
+kill of the same act left, and what was made good then, the telling ends with the check at the moment of the kill
+(pictures.py; not where the node is real, whose records tell times and pids). Before the kill all tellings of a story
+are alike: what the story asks on its way is asked in the one without a kill, and from the kill on.
+
 A telling in which nothing was killed fails. The same is told with errors in place of the kill, for a sample of calls:
 the act may give up then, as a daemon does that begins anew, or do without; what it may not do is to break.
 
@@ -23,7 +28,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +44,7 @@ from spoold.fsck.facts import gather
 from spoold.fsck.judging import judge
 from spoold.head.term import Term
 from tests.faults import tracing
+from tests.faults.pictures import picture
 from tests.faults.tracing import Act, Astray, Call, Chance, Start
 from tests.head import stage
 from tests.head.stage import Killed, Mortal, Stage
@@ -60,13 +68,21 @@ grace: 1s
 chance = Chance()
 
 
+class Known(Exception):
+    """What was hit left behind what an earlier one did."""
+
+
 class Scene(Stage):
     """A stage on which one act is hit. folder: holds the spool and the node's local directories; at: the act's number,
-    from 1; 0: none is hit. heads: whether what heads do are acts. disk: the first head's."""
+    from 1; 0: none is hit. heads: whether what heads do are acts. disk: the first head's. known: what was left behind
+    and made good in earlier tellings that are alike up to here; None: no two are."""
 
-    def __init__(self, folder: Path, at: int, hit: Hit, heads: bool, disk: Mortal) -> None:
+    def __init__(
+        self, folder: Path, at: int, hit: Hit, heads: bool, disk: Mortal, known: set[tuple[int, bytes]] | None = None
+    ) -> None:
         chance.begin("before")
-        self.folder, self.at, self.hit, self.heads = folder, at, hit, heads
+        self.folder, self.at, self.hit, self.heads, self.known = folder, at, hit, heads, known
+        self.left = 0, b""  # behind by what was hit: its exit code, and what stood on the disk
         self.acts = self.takeover = 0  # how many there were; the first one after a head was killed in its own process
         self.code = 0  # exit code of what was hit
         self.close: Act = lambda: None
@@ -97,6 +113,10 @@ class Scene(Stage):
         self.code = self.hit(start)
         chance.begin("after")
         self.is_sound_enough()
+        if self.known is not None:
+            self.left = self.code, picture(str(self.folder))
+            if self.left in self.known:
+                raise Known
 
     def lead(self, disk: Disk) -> Term:
         if not self.heads:
@@ -113,6 +133,10 @@ class Scene(Stage):
 
     # ---- what is true
 
+    def memory_is_the_disk(self) -> None:
+        if self.killed or not self.at:
+            super().memory_is_the_disk()
+
     def is_sound_enough(self) -> None:
         """What holds at any moment."""
         assert broken(history.read_present(self.spool, Disk()).state) == []
@@ -127,12 +151,15 @@ class Scene(Stage):
 
 class Tale(NamedTuple):
     """A story, and which of its acts are hit. heads: what heads do as well; debris: only the takeover after a head that
-    was killed half way. patient: what is hit waits until an error is over, however long."""
+    was killed half way. patient: what is hit waits until an error is over, however long. real: its node or lock is, so
+    that no two tellings write the same. every: of so many calls one is hit."""
 
     story: Callable[[Scene], None]
     heads: bool = True
     debris: bool = False
     patient: bool = False
+    real: bool = False
+    every: int = 1
 
 
 class Telling(NamedTuple):
@@ -149,17 +176,26 @@ class Teller:
         self.tale, self.folder = tale, folder
         self.failures: list[str] = []
         self.count = 0
+        self.known: dict[Telling, set[tuple[int, bytes]]] = defaultdict(set)
+        if not tale.real:
+            now = time.time()
+            time.time = lambda: now  # records of all tellings tell the same time
 
     def tell(self, how: Telling, hit: Hit = tracing.alone) -> Scene:
         """Once, to its end."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        scene = Scene(self.folder, how.number, hit, self.tale.heads, Mortal(how.death))
+        known = None if self.tale.real else self.known[how]
+        scene = Scene(self.folder, how.number, hit, self.tale.heads, Mortal(how.death), known)
         try:
             self.tale.story(scene)
             scene.audit()
+        except Known:
+            return scene
         finally:
             scene.close()
         assert scene.killed == bool(how.number) + bool(how.death)
+        if known is not None:
+            known.add(scene.left)
         return scene
 
     def acts(self) -> Iterator[tuple[Telling, list[Call]]]:
@@ -198,7 +234,7 @@ class Teller:
     def kill_all(self, part: int, parts: int) -> None:
         """Every act, killed at every call; of so many parts of all calls one."""
         for how, calls in self.acts():
-            for call in calls[part::parts]:
+            for call in calls[:: self.tale.every][part::parts]:
                 self.attempt(f"killed at {call}", how, lambda start, call=call: tracing.killed_at(start, call).code)
 
     def fail_some(self, part: int, parts: int) -> None:

@@ -21,7 +21,7 @@ from tests.faults.tracing import Astray, Call, alone, forked, killed_at, listing
 # These tests fork a process of pytest's, which may have threads; the fork makes system calls only.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
-LONG = {"takeover-accept": 2, "node-restart": 4}  # story -> parts
+LONG = {"takeover-accept": 2}  # story -> parts
 CASES = [
     "client-submit",
     "client-cancel_as_client",
@@ -37,8 +37,6 @@ CASES = [
     "head-prune",
     "head-lock",
     "takeover-accept",
-    "takeover-edit_at_the_start",
-    "takeover-lose_a_node",
     "takeover-keep_ledgers",
     "node-first_start",
     "node-take_orders",
@@ -49,6 +47,9 @@ CASES = [
     "node-stop_before_it_began",
     "node-lapse",
     "node-restart",
+    "node-restart_orphaned",
+    "node-restart_ended",
+    "node-restart_ordered",
     "node-reboot",
     "node-lose_the_local_directory",
     "node-leave",

@@ -12,7 +12,6 @@ from tests.mutants.scan import ROOT, lines_of, safeguards
 NO_SAFEGUARD = {
     ("skyspool/doctor/probes.py", "os.fsync(descriptor)"): "is timed, for what it tells of the server",
     ("skyspool/doctor/probes.py", "disk.sync(folder)"): "is timed, for what it tells of the server",
-    ("spool_layout/leadership.py", 'name == "epoch"'): "the name of a file of filelock's",
     ("spoold/head/keeping.py", "self.epoch.offset - self.offset >= BYTES"): "how much was written, not by whom",
     ("spoold/head/project.py", "job.file in self._names(self.epoch.claims)"): "which files are there, not whose",
     ("spoold/node/runner.py", "found.version != self.read_version"): "tells once what is refused",

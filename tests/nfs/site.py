@@ -179,16 +179,16 @@ class Site:
 
     def over(self, count: int, seconds: float = 60) -> Counter[str]:
         """Wait until so many jobs are over: status -> how many."""
-        self.eventually(lambda: len(self.account().over) >= count, seconds)
+        self.eventually(lambda: len(self.account().over) >= count, seconds, look=1.0)  # it reads all that was written
         return Counter(self.account().over.values())
 
     def history(self, *silent: str) -> History:
         """What was written down so far. silent: names of jobs that do not record that they ran."""
         return History(self.event_files(), self.files("proofs"), self.files("logs"), frozenset(silent))
 
-    def eventually(self, holds: Callable[[], object], seconds: float = 30) -> None:
-        """Wait until something holds; fail with what the daemons said if it does not."""
-        eventually(holds, seconds, self.story, 0.25)
+    def eventually(self, holds: Callable[[], object], seconds: float = 30, look: float = 0.25) -> None:
+        """Wait until something holds, with so many seconds between looks; fail with what the daemons said if not."""
+        eventually(holds, seconds, self.story, look)
 
     def story(self) -> str:
         """What the daemons said last."""

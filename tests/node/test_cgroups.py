@@ -213,6 +213,18 @@ def test_all_that_is_in_it_is_killed_also_in_cgroups_made_below(
     until(group.is_empty)
 
 
+def test_the_kernel_is_asked_to_kill_all_at_once_where_it_can(tmp_path: Path) -> None:
+    """A directory stands in for a cgroup of v2, so that this is tested where none can be made."""
+    for name, text in (("cgroup.kill", ""), ("cgroup.freeze", ""), ("cgroup.events", "populated 0\n")):
+        (tmp_path / name).write_text(text)
+    Group(str(tmp_path)).kill()
+    assert [(tmp_path / name).read_text() for name in ("cgroup.kill", "cgroup.freeze")] == ["1", ""]
+    (tmp_path / "cgroup.kill").unlink()
+    Group(str(tmp_path)).kill()
+    assert (tmp_path / "cgroup.freeze").read_text() == "0"  # thawed
+    assert not (tmp_path / "cgroup.kill").exists()
+
+
 def test_it_is_removed_when_nobody_is_in_it(group: Group) -> None:
     Path(group.processes, "below", "further").mkdir(parents=True)
     sleeper = spawn(group._replace(processes=f"{group.processes}/below", memory=""), "sleep", "300")

@@ -13,7 +13,9 @@ import pytest
 from spool_layout.records import Phase
 from spoold.local import boot_id
 from spoold.node import progress
+from spoold.node.cgroups import Group
 from spoold.node.containment import MARK
+from spoold.node.supervisor import Supervisor
 from spoold.node.workplace import Attempt, Workplace, boot_time, read_json, start_time
 
 DEAD = {"by": "supervisor", "pid": 1, "start": 1, "boot": "the boot before"}
@@ -248,3 +250,40 @@ def test_what_is_closed_keeps_what_is_known_of_it(attempt: Attempt, phase: str, 
     closed = progress.close(attempt, Phase(phase, code=3 if phase == "exited" else None, pid=9))
     assert (closed.phase, closed.pid) == (last, 9)
     assert progress.stand(attempt) == closed
+
+
+# ---- by its cgroup
+
+
+@pytest.fixture
+def cgroup(tmp_path: Path) -> Path:
+    """A directory that stands in for an attempt's cgroup of v2: somebody is in it, whom no list of processes shows."""
+    made = tmp_path / "cgroup"
+    made.mkdir()
+    (made / "cgroup.events").write_text("populated 1\n")
+    (made / "cgroup.kill").touch()
+    return made
+
+
+def test_after_the_grace_time_whatever_is_in_its_cgroup_is_killed_with_it(attempt: Attempt, cgroup: Path) -> None:
+    put(attempt, marker={**DEAD, "cgroups": {"processes": str(cgroup)}})
+    assert not progress.Ending(3600.0).step(attempt)
+    assert not progress.Ending(3600.0).step(attempt)
+    assert (cgroup / "cgroup.kill").read_text() == ""
+    assert not progress.Ending(0.0).step(attempt)
+    assert (cgroup / "cgroup.kill").read_text() == "1"
+    (cgroup / "cgroup.events").write_text("populated 0\n")
+    assert progress.Ending(0.0).step(attempt)
+
+
+def test_its_supervisor_kills_whatever_is_in_its_cgroup_too(
+    place: Workplace, attempt: Attempt, cgroup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spoold.node.containment.below", lambda *_, **__: [])  # not what else this process started
+    watcher = Supervisor(place, attempt, -1)
+    watcher.group = Group(str(cgroup))
+    watcher.end_if_due()
+    assert (cgroup / "cgroup.kill").read_text() == ""
+    put(attempt, kill=AT)
+    watcher.end_if_due()
+    assert (cgroup / "cgroup.kill").read_text() == "1"

@@ -876,6 +876,48 @@ def test_what_a_rank_of_a_gang_left_behind_lives_until_the_head_says_stop(up: Si
     assert (phase.phase, phase.code) == ("ended", 0)
 
 
+def left_alone(site: Site, seconds: float, until: Callable[[], bool] = lambda: False) -> int:
+    """Passes of a runner that wakes as it does by itself, for so long or until something holds."""
+    passes, end = 0, time.monotonic() + seconds
+    assert site.runner is not None
+    while (left := end - time.monotonic()) > 0:
+        site.runner.step()
+        passes += 1
+        if until():
+            break
+        site.runner.waker.wait(min(left, site.runner.pause()))
+    return passes
+
+
+RESISTS = "setsid -f sh -c 'trap \"\" TERM; exec sleep 301'"
+
+
+def test_while_a_rank_that_has_exited_waits_for_the_others_nothing_is_looked_at(tmp_path: Path) -> None:
+    with running(tmp_path, heartbeat="20s", grace="0.2s") as up:
+        up.start()
+        up.step()
+        key = up.task(1, f"run: {RESISTS}\n", nodes=[NODE, "n2"], addresses=["a", "b"])
+        up.assign()
+        up.until(lambda: up.phase(key) == "exited")
+        assert left_alone(up, 2.0) <= 5  # of which some are to settle
+        up.change(key, want="stop")
+        up.assign()
+        left_alone(up, 10.0, lambda: up.phase(key) == "ended")
+        assert up.phase(key) == "ended"
+
+
+def test_what_a_killed_supervisor_left_is_ended_without_waiting_for_the_heartbeat(tmp_path: Path) -> None:
+    with running(tmp_path, heartbeat="20s", grace="0.2s") as up:
+        up.start()
+        up.step()
+        key = up.task(1, f"run: {RESISTS}; sleep 300\n")
+        up.assign()
+        up.until(lambda: up.phase(key) == "running" and len(progress.processes(up.attempt(key))) >= 3)
+        kill(up.supervisor(key))
+        left_alone(up, 10.0, lambda: up.phase(key) == "lost")
+        assert up.phase(key) == "lost"
+
+
 def test_what_was_in_setup_during_a_lapse_runs_when_the_head_has_confirmed_it(up: Site) -> None:
     wait = f"while [ ! -e {up.folder}/end ]; do sleep 0.02; done"
     key = up.task(1, f"setup: {wait}\nrun: echo one >> {up.folder}/proof\n")

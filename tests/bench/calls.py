@@ -1,0 +1,174 @@
+"""What the file system is asked for: by a job from drop to done, and by daemons with nothing to do.
+
+strace attaches to the head, the runner and the starter (whose children the jobs are), and every call that names a path
+of the spool, or a descriptor open on one, counts as an operation. Each call of a traced process is slow: no times here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.bench.figures import OURS, Figure, say
+from tests.bench.ours import REST, Ours, Tail, ours
+from tests.bench.place import Place
+
+JOBS = 100  # in one tick
+SYNCS = ("fsync", "fdatasync", "syncfs", "sync_file_range")
+TASK = "resources: {cpus: 1}\nrun: 'true'\n...\n"
+
+
+class Trace:
+    """The calls of some processes on the spool, by party, in their order."""
+
+    def __init__(self, cluster: Ours, folder: Path) -> None:
+        self.root = cluster.spool.root
+        pids = {"head": cluster.pid("head"), "runner": cluster.pid("n1"), "starter": cluster.starters().get("n1", 0)}
+        self.files = {party: folder / party for party, pid in pids.items() if pid}
+        self.straces = [self._attach(pids[party], file) for party, file in self.files.items()]
+        self.calls: dict[str, list[tuple[str, str]]] = {}
+
+    def _attach(self, pid: int, file: Path) -> subprocess.Popen[bytes]:
+        words = ["strace", "-f", "-y", "-q", "-s", "300", "-e", "trace=%file,%desc", "-o", str(file), "-p", str(pid)]
+        return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def await_attached(self, pids: list[int]) -> None:
+        """Return when each of them is traced."""
+        end = time.monotonic() + 10
+        while not all("TracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text() for pid in pids):
+            if time.monotonic() > end:
+                raise TimeoutError("strace does not attach")
+            time.sleep(0.02)
+
+    def end(self) -> None:
+        """Let go of the processes, and read what was written."""
+        for strace in self.straces:
+            strace.send_signal(signal.SIGINT)
+            strace.wait(20)
+        for party, file in self.files.items():
+            for line in file.read_text(errors="replace").splitlines():
+                found = re.match(r"\d+ +(\w+)\((.*)", line)
+                if found and self._is_on_spool(found[2]):
+                    self.calls.setdefault(party, []).append((found[1], found[2]))
+
+    def _is_on_spool(self, words: str) -> bool:
+        return any(f"{self.root}{end}" in words for end in ("/", '"', ">"))
+
+    def totals(self) -> dict[str, int]:
+        """Calls by party."""
+        return {party: len(calls) for party, calls in self.calls.items()}
+
+    def kinds(self, party: str) -> str:
+        """The commonest calls of a party."""
+        return ", ".join(f"{n} {call}" for call, n in Counter(c for c, _ in self.calls.get(party, ())).most_common(9))
+
+    def places(self, party: str) -> str:
+        """What a party's calls are about, the commonest first; digits are left out of names."""
+        paths = (re.search(re.escape(self.root) + r"/?([^>\"]*)", words) for _, words in self.calls.get(party, ()))
+        names = Counter(re.sub(r"[0-9a-f]{6,}|\d+", "N", found[1]) for found in paths if found)
+        return ", ".join(f"{count} {name or '.'}" for name, count in names.most_common(9))
+
+    def syncs(self) -> list[list[str]]:
+        """What the head syncs in each of its ticks; a tick begins where it lists pending/, and ends with the ledger
+        where one is due."""
+        ticks: list[list[str]] = [[]]
+        for call, words in self.calls.get("head", ()):
+            if call == "openat" and f'{self.root}/pending"' in words and "O_DIRECTORY" in words:
+                ticks.append([])
+            if call in SYNCS and (found := re.search(re.escape(self.root) + r"/([^>]*)>", words)):
+                ticks[-1].append(found[1])
+        return ticks
+
+
+@contextlib.contextmanager
+def traced(cluster: Ours, folder: Path) -> Iterator[Trace]:
+    """Trace what happens within."""
+    trace = Trace(cluster, folder)
+    try:
+        trace.await_attached([cluster.pid("head"), cluster.pid("n1")])
+        yield trace
+    finally:
+        trace.end()
+
+
+def operations(place: Place, rounds: int, jobs: int = JOBS) -> list[Figure]:
+    """Operations for a job, and syncs in a tick, where so many jobs arrive and start in one tick."""
+    if "strace" in place.fetch().missing:
+        return [Figure("file-system operations a job", "", "low", {}, missing={OURS: place.missing["strace"]})]
+    totals: dict[str, list[float]] = {}
+    syncs: list[float] = []
+    with ours(place, "operations", cpus=jobs) as cluster:
+        for number in range(rounds + 1):
+            with traced(cluster, place.folder(f"strace{number}")) as trace:
+                arrive_at_once(cluster, jobs)
+            if number:  # the first time much is made that stays
+                for party, count in trace.totals().items():
+                    totals.setdefault(party, []).append(count / jobs)
+                busiest = max(trace.syncs(), key=len)
+                syncs.append(len(busiest))
+    for party in trace.files:
+        say(f"  {party}, for {jobs} jobs: {trace.kinds(party)}; on {trace.places(party)}")
+    say(f"  the busiest tick of the last round syncs {', '.join(busiest)}")
+    by_round = [1 + sum(values) for values in zip(*totals.values(), strict=True)]  # and the rename that drops it
+    parts = ", ".join(f"{party} {sum(v) / len(v):.1f}" for party, v in totals.items())
+    note = f"all calls on paths and descriptors of the spool, close too; {parts}; drop 1; heartbeats meanwhile included"
+    return [
+        Figure(f"file-system operations a job, {jobs} a tick", "calls", "low", {OURS: by_round}, "≤ 16", note),
+        Figure("syncs of the head in its busiest tick, ledger included", "calls", "low", {OURS: syncs}, "≤ 3"),
+    ]
+
+
+def arrive_at_once(cluster: Ours, jobs: int) -> None:
+    """Drop so many files while the head is stopped, so that it finds them in one look; wait until all is done."""
+    names = [cluster.prepare(TASK) for _ in range(jobs)]
+    tail = Tail(cluster)
+    cluster.processes["head"].send_signal(signal.SIGSTOP)
+    time.sleep(0.05)
+    for name in names:
+        cluster.release(name)
+    cluster.processes["head"].send_signal(signal.SIGCONT)
+    tail.until("ended", jobs)
+    time.sleep(REST)
+
+
+def idle(place: Place, rounds: int, seconds: float = 60) -> list[Figure]:
+    """What a head and a runner with nothing to do cost; one round, since it is a long one."""
+    roles = {"head": "head", "runner": "n1"}
+    with ours(place, "idle", gpus="H100:1") as cluster:
+        time.sleep(2)  # its starter ends
+        before = {role: cpu_seconds(cluster.pid(key)) for role, key in roles.items()}
+        time.sleep(seconds)
+        shares = {role: 100 * (cpu_seconds(cluster.pid(key)) - before[role]) / seconds for role, key in roles.items()}
+        resident = {role: resident_mib(cluster.pid(key)) for role, key in roles.items()}
+        calls = {}
+        if "strace" not in place.fetch().missing:
+            with traced(cluster, place.folder("strace")) as trace:
+                time.sleep(seconds)
+            calls = {role: len(trace.calls.get(role, ())) / seconds for role in roles}
+            for role in roles:
+                say(f"  {role}, idle: {trace.kinds(role)}; on {trace.places(role)}")
+    limits = {"head": "≤ 45 MiB", "runner": "≤ 30 MiB"}
+    figures = []
+    for role in roles:
+        if calls:
+            figures.append(Figure(f"idle {role}: calls on the spool", "1/s", "low", {OURS: [calls[role]]}, "≤ 2"))
+        figures.append(Figure(f"idle {role}: of a core", "%", "low", {OURS: [shares[role]]}, "< 0.2 %"))
+        figures.append(Figure(f"idle {role}: resident", "MiB", "low", {OURS: [resident[role]]}, limits[role]))
+    return figures
+
+
+def cpu_seconds(pid: int) -> float:
+    """Time on a CPU of all threads, to the nanosecond."""
+    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)

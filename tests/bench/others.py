@@ -1,0 +1,231 @@
+"""What people would use instead, each with two slots, in the words of its own manual.
+
+batch(count)   seconds for so many jobs of `true`, from the first submission to the last end
+submit(words)  time at which one job is submitted (its client's own start counts: a person waits for it too)
+gaps(...)      as of ours, with one slot
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.bench.ours import PATIENCE, chained, gap
+from tests.bench.place import Place, signal_all
+
+HERE = Path(__file__).parent
+
+
+class Other:
+    """One of them. missing: the program or distribution without which it is out."""
+
+    name = needs = durability = ""
+
+    def __init__(self, place: Place) -> None:
+        self.place, self.folder = place, place.folder(self.name.split()[0])
+        self.count = 0
+
+    def start(self) -> None:
+        """Whatever serves, if anything does."""
+
+    def stop(self) -> None:
+        """End that."""
+
+    def freeze(self, frozen: bool) -> None:
+        """Whoever polls must not do so while it is another's turn."""
+
+    def turn(self, run: Callable[[], float]) -> Callable[[], float]:
+        """A run of this one, which is frozen before and after."""
+
+        def awake() -> float:
+            self.freeze(False)
+            try:
+                return run()
+            finally:
+                self.freeze(True)
+
+        return awake
+
+    def batch(self, count: int) -> float:
+        raise NotImplementedError
+
+    def shell(self, script: str, **more: str) -> float:
+        """Seconds that a shell script takes."""
+        began = time.perf_counter()
+        subprocess.run(
+            ["bash", "-c", script],
+            check=True,
+            cwd=self.folder,
+            env={**os.environ, **more},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        return time.perf_counter() - began
+
+    def fresh(self) -> Path:
+        """A new directory of its own."""
+        self.count += 1
+        (made := self.folder / f"r{self.count}").mkdir()
+        return made
+
+
+class Submits(Other):
+    """One that takes a single job at once."""
+
+    def submit(self, words: list[str]) -> float:
+        raise NotImplementedError
+
+    def delay(self, proof: Path) -> float:
+        """Seconds from the submission to the first instruction."""
+        began = self.submit(["bash", "-c", f"echo $EPOCHREALTIME >{proof}"])
+        end = time.monotonic() + PATIENCE
+        while not proof.exists() or not proof.stat().st_size:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{self.name} did not start a job")
+            time.sleep(0.001)
+        return float(proof.read_text()) - began
+
+
+class Xargs(Other):
+    name, needs, durability = "xargs bash", "xargs", "none: no queue"
+
+    def batch(self, count: int) -> float:
+        return self.shell(f"seq {count} | xargs -P2 -n1 bash -c true")
+
+
+class Parallel(Other):
+    name, needs, durability = "parallel", "parallel", "none: no queue (a job log, no fsync)"
+
+    def batch(self, count: int) -> float:
+        return self.shell(f"seq {count} | parallel --will-cite -j2 -n0 --joblog {self.fresh()}/log true")
+
+
+class TaskSpooler(Submits):
+    name, needs, durability = "task-spooler", "tsp", "none: a server's memory"
+
+    def start(self) -> None:
+        os.environ["TS_SOCKET"] = str(self.folder / "socket")
+        self.shell("tsp -S 2")
+
+    def stop(self) -> None:
+        self.shell("tsp -K")
+
+    def batch(self, count: int) -> float:
+        took = self.shell(f"for ((i = 0; i < {count}; i++)); do tsp true; done; tsp -w")
+        self.shell("tsp -C; rm -f $TMPDIR/ts-out.*")
+        return took
+
+    def submit(self, words: list[str]) -> float:
+        began = time.time()
+        subprocess.run(["tsp", *words], stdout=subprocess.DEVNULL, check=True)
+        return began
+
+    def gaps(self, count: int, folder: Path) -> float:
+        script = self.folder / "job.sh"
+        script.write_text(chained(folder) + "\n")
+        self.shell(f"tsp -S 1; for ((i = 0; i < {count}; i++)); do tsp bash {script}; done; tsp -w; tsp -S 2")
+        return gap(folder)
+
+
+class Nq(Submits):
+    name, needs, durability = "nq", "nq", "files and locks, no fsync"
+
+    def batch(self, count: int) -> float:
+        one, two = self.fresh(), self.fresh()  # a queue has one slot
+        each = f"NQDIR={one} nq -q true; NQDIR={two} nq -q true"
+        took = self.shell(
+            f"for ((i = 0; i < {count // 2}; i++)); do {each}; done; NQDIR={one} nq -w; NQDIR={two} nq -w"
+        )
+        shutil.rmtree(one)
+        shutil.rmtree(two)
+        return took
+
+    def submit(self, words: list[str]) -> float:
+        began = time.time()
+        subprocess.run(["nq", "-q", *words], check=True, env={**os.environ, "NQDIR": str(self.fresh())})
+        return began
+
+    def gaps(self, count: int, folder: Path) -> float:
+        script = self.folder / "job.sh"
+        script.write_text(chained(folder) + "\n")
+        self.shell(f"for ((i = 0; i < {count}; i++)); do nq -q bash {script}; done; nq -w", NQDIR=str(self.fresh()))
+        return gap(folder)
+
+
+class Guest(Submits):
+    """One that is a Python library: guest_NAME.py, run by the venv's Python, takes orders in lines of JSON."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.serving: list[subprocess.Popen[str]] = []
+
+    def start(self) -> None:
+        script = HERE / f"guest_{self.name.split()[0]}.py"
+        self.guest = self.place.start([str(self.place.venv / "bin/python"), str(script), str(self.folder)])
+        self.serving.append(self.guest)
+
+    def freeze(self, frozen: bool) -> None:
+        for process in self.serving:
+            signal_all(process, signal.SIGSTOP if frozen else signal.SIGCONT)
+
+    def order(self, count: int, words: list[str]) -> tuple[float, float]:
+        """(time of submission, seconds until all are over)."""
+        assert self.guest.stdin is not None and self.guest.stdout is not None
+        self.guest.stdin.write(json.dumps([count, words]) + "\n")
+        self.guest.stdin.flush()
+        answer = next(line for line in self.guest.stdout if line.startswith("["))  # others are a library's own
+        began, took = json.loads(answer)
+        return began, took
+
+    def batch(self, count: int) -> float:
+        return self.order(count, ["true"])[1]
+
+    def submit(self, words: list[str]) -> float:
+        return self.order(1, words)[0]
+
+
+class Huey(Guest):
+    name, needs, durability = "huey", "huey", "files, no fsync"
+
+    def start(self) -> None:
+        variables = {"PYTHONPATH": str(HERE), "BENCH_HUEY": str(self.folder / "queue")}
+        os.environ.update(variables)
+        polling = ["-d", "0.002", "-m", "0.002"]  # seconds; by default it looks every 0.1 to 10
+        consumer = str(self.place.venv / "bin/huey_consumer")
+        words = [consumer, "guest_huey.huey", "-w", "2", "-k", "process", "-q", *polling]
+        self.serving.append(self.place.start(words))
+        super().start()
+
+
+class HyperQueue(Guest):
+    name, needs, durability = "hyperqueue", "hyperqueue", "none: a server's memory"
+
+
+ALL: tuple[type[Other], ...] = (Xargs, TaskSpooler, Nq, Parallel, Huey, HyperQueue)
+SLURM = {"slurm": "this bench does not set it up"}
+
+
+@contextlib.contextmanager
+def others(place: Place, kinds: tuple[type[Other], ...] = ALL) -> Iterator[tuple[list[Other], dict[str, str]]]:
+    """Those that can be had, started, and why not the rest."""
+    place.fetch()
+    missing = {kind.name: place.missing[kind.needs] for kind in kinds if kind.needs in place.missing}
+    here = [kind(place) for kind in kinds if kind.name not in missing]
+    try:
+        for other in here:
+            other.start()
+            other.turn(lambda other=other: other.batch(4))()  # type: ignore[misc]
+        yield here, {**missing, **SLURM}
+    finally:
+        for other in here:
+            other.stop()
+            shutil.rmtree(other.folder, ignore_errors=True)
+        place.close()

@@ -1,0 +1,105 @@
+"""What a person waits for at the prompt, beside a start of the bare interpreter: `python -c pass` of the same venv."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.bench.figures import OURS, Figure, contest
+from tests.bench.filled import Filler
+from tests.bench.others import TaskSpooler, others
+from tests.bench.ours import Ours
+from tests.bench.place import Place
+
+FINISHED, PENDING = 10_000, 1_000
+REPEATS = 5  # of each command in a round, of which the median counts
+BARE = "python -c pass"
+SUBMIT = Path(__file__).parents[2] / "contrib/spool-submit.sh"
+SKYSPOOL = [sys.executable, "-m", "skyspool"]
+
+
+def prompt(place: Place, rounds: int, finished: int = FINISHED, others_too: bool = True) -> list[Figure]:
+    """Commands on a spool with a past, and a head that leads."""
+    cluster = Ours(place.folder(f"prompt{finished}"), max_pending="0")
+    Filler(cluster).finished(finished, logs=finished > FINISHED).pending(PENDING).done()
+    try:
+        figures = [dead_head(cluster, rounds)]
+        cluster.head().ready()
+        cluster.eventually(
+            lambda: len(list(Path(cluster.spool.events).glob("*.jsonl"))) == 1
+        )  # the past is packed away
+        figures += [measured(cluster, title, words, goal, rounds) for title, words, goal in commands(cluster)]
+    finally:
+        cluster.close()
+    return figures + ([listing(place, figures[1].values[OURS], rounds)] if others_too else [])
+
+
+def commands(cluster: Ours) -> list[tuple[str, list[str], str]]:
+    """What is typed, as a title, words and a goal."""
+    task = cluster.folder / "task.yaml"
+    task.write_text("run: 'true'\n...\n")
+    name = cluster.name
+    table = [
+        ("skyspool queue", [*SKYSPOOL, "queue", name], "≤ 6 × bare"),
+        ("skyspool queue -o json", [*SKYSPOOL, "queue", name, "-o", "json"], "≤ 6 × bare"),
+        ("skyspool exec -d --no-wait", [*SKYSPOOL, "exec", name, "-d", "--no-wait", str(task)], "≤ 8 × bare"),
+    ]
+    if SUBMIT.exists():
+        table.append(("contrib/spool-submit.sh", [str(SUBMIT), cluster.spool.root, str(task)], "≤ 10 ms"))
+    return table
+
+
+def measured(cluster: Ours, title: str, words: list[str], goal: str, rounds: int) -> Figure:
+    """One command, paired with the bare interpreter."""
+    bare = [sys.executable, "-c", "pass"]
+    runs: dict[str, Callable[[], float]] = {OURS: lambda: takes(cluster, words), BARE: lambda: takes(cluster, bare)}
+    return Figure(title, "ms", "low", contest(rounds, runs), goal)
+
+
+def dead_head(cluster: Ours, rounds: int) -> Figure:
+    """`queue` where the head that wrote all that is gone: its own events are not packed away yet."""
+    return measured(cluster, "skyspool queue, after one long epoch", [*SKYSPOOL, "queue", cluster.name], "", rounds)
+
+
+def takes(cluster: Ours, words: list[str], repeats: int = REPEATS) -> float:
+    """Median milliseconds of a command."""
+    times = []
+    env = {**os.environ, "HOME": str(cluster.home), "COLUMNS": "80"}
+    for _ in range(repeats):
+        began = time.perf_counter()
+        ran = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, cwd=cluster.folder, env=env)
+        times.append(1000 * (time.perf_counter() - began))
+        if ran.returncode:
+            raise RuntimeError(f"{words} ended with {ran.returncode}: {ran.stderr.decode()[-300:]}")
+    return statistics.median(times)
+
+
+def listing(place: Place, ours: list[float], rounds: int) -> Figure:
+    """task-spooler's list of as many jobs. Ours are the values of `queue` above: not paired."""
+    title = f"queue beside tsp's list, {FINISHED:,} finished, {PENDING:,} pending"
+    with others(place, (TaskSpooler,)) as (rivals, missing):
+        figure = Figure(title, "ms", "low", {OURS: ours}, "less than task-spooler's list", missing=missing)
+        if rivals:
+            spooler = rivals[0]
+            spooler.shell("tsp -K", TS_SOCKET=os.environ["TS_SOCKET"])
+            more = {"TS_MAXFINISHED": str(2 * FINISHED), "TS_MAXCONN": "4000"}
+            spooler.shell(f"tsp -S 2; for ((i = 0; i < {FINISHED}; i++)); do tsp -n true; done; tsp -w", **more)
+            spooler.shell(
+                f"tsp -S 1; tsp -n sleep 1000; for ((i = 0; i < {PENDING}; i++)); do tsp -n true; done", **more
+            )
+            figure.values["task-spooler"] = [list_once(spooler.folder) for _ in range(rounds)]
+            spooler.shell("tsp -C; kill $(tsp -p); tsp -K")
+    return figure
+
+
+def list_once(folder: Path) -> float:
+    """Milliseconds of `tsp`."""
+    began = time.perf_counter()
+    subprocess.run([shutil.which("tsp") or "tsp"], stdout=subprocess.DEVNULL, check=True, cwd=folder)
+    return 1000 * (time.perf_counter() - began)

@@ -28,7 +28,7 @@ import time
 from typing import TypeVar
 
 from spool_layout import history
-from spool_layout.errors import Damaged
+from spool_layout.errors import Damaged, Deposed
 from spool_layout.history import Hole
 from spool_layout.leadership import Epoch
 from spool_layout.paths import Spool, parse_attempt_key
@@ -39,7 +39,8 @@ log = logging.getLogger("spoold.head")
 
 T = TypeVar("T")
 PAUSE = 1.0  # seconds between two looks
-LOOKS = 3  # at a history that a head which leads meanwhile may just be packing away
+LOOKS = 3  # at a history that is damaged, and in which nothing happens meanwhile
+OVERTAKEN = 20  # looks at most, at one in which something does
 LED = "led.json"
 
 
@@ -68,7 +69,7 @@ def node_knows_more(status: NodeStatus, assigned: Assigned | None, top: int, nex
 
 
 def refuse(spool: Spool, disk: Disk, kept: str) -> None:
-    """WentBack where somebody knows more than the spool. kept: directory of this host's local state for the spool."""
+    """WentBack where somebody knows more than the spool. Deposed: others lead. kept: directory of this host's local state for the spool."""
     if _surely_more(spool, disk, kept):
         time.sleep(PAUSE)
         if more := _surely_more(spool, disk, kept):
@@ -76,14 +77,25 @@ def refuse(spool: Spool, disk: Disk, kept: str) -> None:
 
 
 def _surely_more(spool: Spool, disk: Disk, kept: str) -> str:
-    """As _more. Damaged only for what stays damaged: no epoch is ours yet, so another head may lead, and remove what
-    was just listed."""
-    for _ in range(LOOKS - 1):
+    """As _more. No epoch is ours yet, so other heads may lead, and remove what was just listed, as fast as a slow disk
+    lets us look. Damaged only where nothing changed during several looks; Deposed where something always did."""
+    seen, same = _listed(spool, disk), 0
+    for _ in range(OVERTAKEN):
         try:
             return _more(spool, disk, kept)
         except Damaged:
-            time.sleep(PAUSE)
-    return _more(spool, disk, kept)
+            before, seen = seen, _listed(spool, disk)
+            same = same + 1 if seen == before else 0
+            if same == LOOKS:
+                raise
+        time.sleep(PAUSE)
+    raise Deposed("other heads kept taking over while the history was read")
+
+
+def _listed(spool: Spool, disk: Disk) -> tuple[list[str], list[str]]:
+    """Event files and ledger generations that are there."""
+    events, generations = (sorted(e.name for e in disk.list(folder)) for folder in (spool.events, spool.generations))
+    return events, generations
 
 
 def _more(spool: Spool, disk: Disk, kept: str) -> str:

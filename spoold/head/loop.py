@@ -213,6 +213,9 @@ class Head:
             return 0
         try:
             return self._once()
+        except Deposed as error:
+            log.warning("another head leads: %s", error)
+            return 0
         finally:
             self.lock.release()
 

@@ -12,10 +12,11 @@ starter) goes on where that one left off, the story comes to its end, and all pr
   nothing but what it calls unfinished;
 - at the end: Stage.audit, and `spoold fsck` finds nothing at all.
 
-Whoever goes on after a kill knows nothing but what stands on the disk. So where that is, byte for byte, what an earlier
-kill of the same act left, and what was made good then, the telling ends with the check at the moment of the kill
-(pictures.py; not where the node is real, whose records tell times and pids). Before the kill all tellings of a story
-are alike: what the story asks on its way is asked in the one without a kill, and from the kill on.
+Whoever goes on after a kill knows nothing but what stands on the disk. So where that is what an earlier kill of the
+same act left, and what was made good then, the telling ends with the check at the moment of the kill. pictures.py says
+what "the same" leaves out; where the node is real, whose records tell times and pids, nothing is the same. Before the
+kill all tellings of a story do the same: what the story asks on its way is asked in the one without a kill, and from
+the kill on.
 
 A telling in which nothing was killed fails. The same is told with errors in place of the kill, for a sample of calls:
 the act may give up then, as a daemon does that begins anew, or do without; what it may not do is to break.
@@ -75,7 +76,7 @@ class Known(Exception):
 class Scene(Stage):
     """A stage on which one act is hit. folder: holds the spool and the node's local directories; at: the act's number,
     from 1; 0: none is hit. heads: whether what heads do are acts. disk: the first head's. known: what was left behind
-    and made good in earlier tellings that are alike up to here; None: no two are."""
+    and made good in earlier tellings that did the same up to here; None: no two do."""
 
     def __init__(
         self, folder: Path, at: int, hit: Hit, heads: bool, disk: Mortal, known: set[tuple[int, bytes]] | None = None

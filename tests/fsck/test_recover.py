@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from spool_layout import history
-from spool_layout.errors import Damaged
+from spool_layout.errors import Damaged, Deposed
 from spool_layout.records import NodeStatus, Remnant, Surfaced, decode, encode
 from spool_layout.storage import Disk
 from spoold import restored
@@ -257,31 +257,38 @@ def test_a_tail_that_this_host_made_durable_is_not_taken_for_a_write_that_was_cu
     refuse(stage.spool, Disk(), str(tmp_path / "another host"))  # nobody there can know
 
 
-def test_a_head_that_leads_while_another_one_asks_is_not_taken_for_damage(fast: Path) -> None:
-    """It packs away what the other one has just listed."""
+class Overtaken(Disk):
+    """While the history is read, a head packs away what was just listed, so many times."""
+
+    def __init__(self, stage: Stage, times: int) -> None:
+        self.stage, self.left = stage, times
+
+    def read(self, path: str, start: int = 0) -> bytes | None:
+        found = super().read(path, start)
+        if path == self.stage.spool.events_of(1) and self.left:
+            self.left -= 1
+            self.stage.drop(f"j{self.left}", CPU)
+            self.stage.look()
+            self.stage.write_ledger()
+        return found
+
+
+@pytest.mark.parametrize("times", [1, 2 * restored.LOOKS])
+def test_heads_that_lead_while_another_one_asks_are_not_taken_for_damage(fast: Path, times: int) -> None:
     stage = Stage(fast / "spool")
-    stage.drop("a", CPU)
-    stage.run()
     stage.write_ledger()
-
-    class Slow(Disk):
-        moved = False
-
-        def read(self, path: str, start: int = 0) -> bytes | None:
-            found = super().read(path, start)
-            if path == stage.spool.events_of(1) and not self.moved:
-                self.moved = True
-                stage.drop("b", CPU)
-                stage.look()
-                stage.write_ledger()
-            return found
-
-    disk = Slow()
+    disk = Overtaken(stage, times)
     refuse(stage.spool, disk, str(fast / "kept"))
-    assert disk.moved
+    assert not disk.left
     with pytest.raises(Damaged):  # this was the moment
-        slow = Slow()
-        history.take_stock(stage.spool, slow, 2)
+        history.take_stock(stage.spool, Overtaken(stage, 1), 2)
+
+
+def test_who_is_always_overtaken_stands_by(fast: Path) -> None:
+    stage = Stage(fast / "spool")
+    stage.write_ledger()
+    with pytest.raises(Deposed, match="kept taking over"):
+        refuse(stage.spool, Overtaken(stage, 1000), str(fast / "kept"))
 
 
 def test_what_a_node_learns_while_the_history_is_read_is_not_taken_for_a_restored_spool(fast: Path) -> None:

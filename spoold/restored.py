@@ -69,7 +69,8 @@ def node_knows_more(status: NodeStatus, assigned: Assigned | None, top: int, nex
 
 
 def refuse(spool: Spool, disk: Disk, kept: str) -> None:
-    """WentBack where somebody knows more than the spool. Deposed: others lead. kept: directory of this host's local state for the spool."""
+    """WentBack where somebody knows more than the spool. Deposed: other heads lead. kept: directory of this host's local
+    state for the spool."""
     if _surely_more(spool, disk, kept):
         time.sleep(PAUSE)
         if more := _surely_more(spool, disk, kept):
@@ -144,7 +145,7 @@ def note_led(kept: str, epoch: Epoch) -> None:
     path = os.path.join(kept, LED)
     try:
         with open(f"{path}.{os.getpid()}", "w", encoding="utf-8") as file:
-            json.dump({"epoch": epoch.number, "offset": epoch.offset}, file)
+            file.write(json.dumps({"epoch": epoch.number, "offset": epoch.offset}))
         os.replace(f"{path}.{os.getpid()}", path)
     except OSError as error:
         log.warning("this host cannot remember epoch %d: %s", epoch.number, error)
@@ -165,9 +166,9 @@ def _host_knows_more(spool: Spool, disk: Disk, led: tuple[int, int] | None, top:
     if epoch > top:
         return f"a head on this host led epoch {epoch}, and the newest here is {top or 'none'}"
     if epoch in history.epochs(spool, disk):
-        info = disk.stat(spool.events_of(epoch))
-        if info is not None and info.st_size < offset:
-            return f"a head on this host wrote {offset} bytes of epoch {epoch}, and {info.st_size} are here"
+        data = disk.read(spool.events_of(epoch))  # its attributes, by its name alone, may be old ones (NFS)
+        if data is not None and len(data) < offset:
+            return f"a head on this host wrote {offset} bytes of epoch {epoch}, and {len(data)} are here"
         if seals.get(epoch, offset) < offset:  # they are here, and not all of them can be read
             raise Hole(spool.root, spool.events_of(epoch), seals[epoch])
     return ""

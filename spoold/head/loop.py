@@ -262,7 +262,7 @@ class Head:
         }
         os.makedirs(os.path.dirname(self.kept), 0o700, exist_ok=True)
         with open(f"{self.kept}.{os.getpid()}", "w", encoding="utf-8") as file:
-            json.dump(kept, file)
+            file.write(json.dumps(kept))
         os.replace(f"{self.kept}.{os.getpid()}", self.kept)
 
     def recall(self) -> None:

@@ -123,6 +123,8 @@ class Runner:
         self.unread = True  # whether assigned.json may hold what was not read yet
         self.read_incarnation = 0
         self.place.tighten(self.limit, self.incarnation)
+        age = self.place.age()
+        self.renewed = None if age is None else boot_time() - age  # boot_time of the last renewal, in this boot
 
     # ---- the loop
 
@@ -431,12 +433,12 @@ class Runner:
         except OSError as error:
             self._trouble(LOCAL, f"{LOCAL}: {error}; nothing can be started")
         else:
-            self.lapsed = False
+            self.renewed, self.lapsed = began, False
             self.troubles.pop(LOCAL, None)
 
     def notice_lapse(self) -> bool:
         """Whether the limit was exceeded since the last renewal: then this is a new incarnation, once."""
-        age = self.place.age()
+        age = None if self.renewed is None else boot_time() - self.renewed
         if self.lapsed or (age is not None and age <= self.limit):
             return False
         if self.written is not None:

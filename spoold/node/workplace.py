@@ -276,7 +276,7 @@ def write(path: str, value: Any, mode: int = 0o600) -> None:
     private = f"{path}.{secrets.token_hex(4)}"
     try:
         with open(private, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, mode)) as file:
-            json.dump(value, file)
+            file.write(json.dumps(value))
         os.replace(private, path)
     except OSError:
         _discard(private)

@@ -303,8 +303,8 @@ def lapse(s: Scene) -> None:
 
 def restart(s: Scene) -> None:
     """A runner starts after a killed one, and its job lives. This and the next three: the states of an attempt at such
-    a start, each in a story of its own. A runner takes attempts up one by one: all four in one story would be hit at the
-    same places, each time in a story four times as long."""
+    a start, each in a story of its own. A runner takes attempts up one by one: all four in one story would be hit at
+    the same places, each time in a story four times as long."""
     n = RealNode(s)
     n.start()
     n.drop("hold")

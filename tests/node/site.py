@@ -200,6 +200,8 @@ class Site:
         path = Path(self.place.path, "renewed")
         noted = json.loads(path.read_text())
         path.write_text(json.dumps({**noted, "at": noted["at"] - seconds}))
+        if self.runner is not None and self.runner.renewed is not None:
+            self.runner.renewed -= seconds
 
     def reboot(self) -> None:
         """What a reboot does to a node without a runner: no process lives, and what is noted is of another boot."""

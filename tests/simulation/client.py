@@ -81,7 +81,8 @@ class Client:
         assert process is not None
         world.calls += 1
         while True:
-            self._reach()
+            if self._is_away():
+                self._reach()
             process.flying = call
             world.pass_time(self._delay(process.rng.random()))
             process.flying = None

@@ -102,7 +102,7 @@ class HeadLock:
         process = self.shared.world.current
         assert process is not None
         self.process = process
-        self.interval = said.lock_heartbeat / 4
+        self.interval = said.lock_heartbeat / 2
         self.lost = self.held = False
 
     def renews(self) -> bool:
@@ -148,7 +148,7 @@ class HeadLock:
             return {}
         if holder.renews():
             self.shared.heard = self.shared.world.now
-        return {holder.process.name: str(self.shared.heard // (4 * self.interval)).encode()}
+        return {holder.process.name: str(self.shared.heard // (2 * self.interval)).encode()}
 
 
 class Mount(NamedTuple):
@@ -268,7 +268,7 @@ def tuned() -> list[tuple[Any, str, Any, bool]]:
     """The product's own constants that are seconds where our sites have minutes; and what is pure is done once."""
     changed = []
     parse = functools.cache(settings.parse)
-    for module, name, value in ((supervisor, "LOOK", 30.0), (wake.Pace, "GROWTH", 2.5), (settings, "parse", parse)):
+    for module, name, value in ((supervisor, "LOOK", 90.0), (wake.Pace, "GROWTH", 2.5), (settings, "parse", parse)):
         changed.append((module, name, getattr(module, name), True))
         setattr(module, name, value)
     return changed

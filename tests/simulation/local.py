@@ -7,6 +7,7 @@ the names and loses what recently written files held.
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import os
 import random
@@ -31,6 +32,12 @@ def missing(path: str) -> FileNotFoundError:
     return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
 
+@functools.lru_cache(10_000)
+def words_of(path: str) -> tuple[str, ...]:
+    """The names that a path is made of."""
+    return tuple(word for word in path.split("/") if word)
+
+
 class LocalDisk:
     """One disk. clock: true seconds of the run."""
 
@@ -50,11 +57,10 @@ class LocalDisk:
 
     def _walk(self, path: str) -> Node | None:
         node: Node | None = self.top
-        for word in path.split("/"):
-            if word:
-                if node is None or node.children is None:
-                    return None
-                node = node.children.get(word)
+        for word in words_of(path):
+            if node is None or node.children is None:
+                return None
+            node = node.children.get(word)
         return node
 
     def find(self, path: str) -> Node:

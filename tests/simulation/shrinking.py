@@ -5,6 +5,7 @@ A run with one part less takes other turns, so this is a search that may miss: w
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,8 +18,13 @@ LINES = 60  # of the story
 
 
 def run(plan: Plan) -> Outcome:
-    """One run of a plan."""
-    return Cluster(plan).run()
+    """One run of a plan. Cycles are collected only when it is over: on the way that costs a tenth of its time."""
+    gc.disable()
+    try:
+        return Cluster(plan).run()
+    finally:
+        gc.enable()
+        gc.collect()
 
 
 def kind(outcome: Outcome) -> str:

@@ -1,11 +1,11 @@
 """Seeded runs of whole clusters in virtual time, and proofs that they can fail.
 
 One run is four days of a cluster of 2 or 3 heads and 2 to 4 nodes on 3 to 5 hosts; intervals are those of a site that
-is driven by cron (beats and looks 15 minutes apart, a node is lost after an hour). A cluster-day holds, in the mean:
-11 jobs (a fifth of them gangs, half of them to run again elsewhere; a second to four hours long), 3 edits, cancels and
+is driven by cron (beats and looks 20 minutes apart, a node is lost after 80). A cluster-day holds, in the mean:
+10 jobs (a fifth of them gangs, half of them to run again elsewhere; a second to four hours long), 3 edits, cancels and
 the like, 24 faults (kills of heads, runners, starters, supervisors; power losses; heads and runners that are stopped,
 hosts that sleep, are cut off, have a slow server or lose replies; a server that restarts, clocks that are set, a lock
-of the heads that is wrong), 8 heads that took over, 17 processes of jobs that ran, 9,000 calls to the file server.
+of the heads that is wrong), 6 heads that took over, 16 processes of jobs that ran, 6,700 calls to the file server.
 After each run there is peace, until every job has ended (that time is not counted); then the history is judged.
 """
 

@@ -69,8 +69,8 @@ def node_knows_more(status: NodeStatus, assigned: Assigned | None, top: int, nex
 
 
 def refuse(spool: Spool, disk: Disk, kept: str) -> None:
-    """WentBack where somebody knows more than the spool. Deposed: other heads lead. kept: this host's local state for the
-    spool, a directory."""
+    """WentBack where somebody knows more than the spool. Deposed: other heads lead. kept: directory of this host's
+    local state for the spool."""
     if _surely_more(spool, disk, kept):
         time.sleep(PAUSE)
         if more := _surely_more(spool, disk, kept):

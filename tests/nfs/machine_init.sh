@@ -17,9 +17,9 @@ for folder in /run /tmp /mnt /var/tmp /var/lib/nfs; do mount -t tmpfs tmpfs "$fo
 chmod 1777 /tmp /var/tmp /dev/shm
 
 # What these hide, and is needed, comes back at its own path.
-share() { mkdir -p "$1" 2>/dev/null; mount -t hostfs -o "$1" none "$1" || die "cannot share $1"; }
-share "$here"
-share "${bench:?}"
+share() { mkdir -p "$1" 2>/dev/null; mount -t hostfs -o "$2,$1" none "$1" || die "cannot share $1"; }
+share "${here%/tests/nfs}" ro # the project, with .venv
+share "${bench:?}" rw
 # shellcheck source=/dev/null
 . "$bench/settings"
 

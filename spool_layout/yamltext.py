@@ -27,7 +27,7 @@ from spool_layout.problems import InvalidTask, Place, Places, Problem, short
 MAX_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 30
 MAX_NODES = 50_000
-MAX_DIGITS = 1_000  # beyond that nobody means a number; Python refuses 4,301
+MAX_DIGITS = 300  # beyond that nobody means a number; Python refuses 4,301
 MAX_DIRECTIVES = 100  # %TAG lines
 
 _DIRECTIVE = re.compile(rb"^%TAG", re.MULTILINE)

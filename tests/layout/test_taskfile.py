@@ -274,8 +274,8 @@ HOSTILE = {
     "a million values": ("a:\n" + "- b\n" * 1_000_000, "holds more than 50000 values"),
     "a million documents": ("---\n" * 1_000_000, "holds more than 50000 values"),
     "a number of 5,000 digits": ("num_nodes: " + "9" * 5000, "a number of 5000 digits"),
-    "a number of 900 digits": ("num_nodes: " + "9" * 900, "a whole number from 1 to 100000"),
-    "a debt of 900 digits": ("resources: {cpus: -" + "9" * 900 + "}", "must be a number above 0"),
+    "a number of 290 digits": ("num_nodes: " + "9" * 290, "a whole number from 1 to 100000"),
+    "a debt of 290 digits": ("resources: {cpus: -" + "9" * 290 + "}", "must be a number above 0"),
     "a long text thousands of times": (
         f"run: &t {_LONG}\nenvs: {{A: [{'*t, ' * 20_000}]}}\n", "holds more than 16777216 characters"
     ),
@@ -283,7 +283,7 @@ HOSTILE = {
         f"run: &t {_LONG}\nenvs: {{{', '.join(f'A{n}: *t' for n in range(20_000))}}}\n",
         "holds more than 16777216 characters",
     ),
-    "a share of 900 digits": ("resources: {cpus: " + "9" * 900 + "}", "must be a number above 0"),
+    "a share of 290 digits": ("resources: {cpus: " + "9" * 290 + "}", "must be a number above 0"),
     "a variable used without end": (f"envs: {{A: {_LONG}}}\nworkdir: {'$A' * 10_000}\n", "longer than 4096"),
     "a mount for each of 20,000": ("file_mounts:\n" + _ITEMS.replace(": 1", ": /x"), "at most 1000 are taken"),
     "20,000 unknown fields": ("resources:\n" + _ITEMS, "more problems"),

@@ -77,7 +77,10 @@ class Shared:
 
     def submit(self, uid: int, *words: str) -> str:
         """A job's ID."""
-        return self.says(uid, "a", "exec", "-d", "--", *words).rpartition("ID: ")[2].strip()
+        said = self.says(uid, "a", "exec", "-d", "--", *words)
+        ident = said.rpartition("ID: ")[2].strip()
+        assert ident.isdigit(), said
+        return ident
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
@@ -103,7 +106,7 @@ def test_root_is_nobody_there(shared: Shared) -> None:
 def test_a_job_runs_as_its_owner_on_another_host_and_only_the_owner_reads_its_log(shared: Shared) -> None:
     ident = shared.submit(ALICE, "id -un; pwd; touch made; stat -c %u made")
     said = shared.says(ALICE, "a", "logs", ident, check=None)
-    assert f"alice\n/tmp/alice\n{ALICE}\n" in said, said
+    assert f"alice\n/tmp/alice\n{ALICE}\n" in said, (ident, said)
     refused = shared.says(BOB, "a", "logs", ident, check=1)
     assert "is alice's" in refused and "/tmp/alice" not in refused
     stood = shared.root(SERVER, f"stat -c '%u %g %a' {ROOT}/logs/{ident}/run.log {ROOT}/logs/{ident}")

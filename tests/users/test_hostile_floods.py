@@ -120,7 +120,7 @@ def test_a_flood_of_files_lets_another_users_job_start_within_two_ticks(count: i
 
 def dear() -> bytes:
     """Numbers in base 60, the dearest that a file of its size can hold."""
-    return b"envs:\n" + b"".join(b"  A%d: 9%s\n" % (n, b":59" * 320) for n in range(1000)) + b"run: x\n...\n"
+    return b"envs:\n" + b"".join(b"  A%d: 9%s\n" % (n, b":59" * 95) for n in range(3400)) + b"run: x\n...\n"
 
 
 @as_root

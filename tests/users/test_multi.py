@@ -100,7 +100,7 @@ def test_variables_of_a_task_reach_nothing_but_the_job(spool: Shared, people_lib
         environment = Path(f"/proc/{pid}/environ").read_bytes()
         assert str(people_library).encode() not in environment
     job = job_below(spool, supervisor)
-    assert str(people_library).encode() in Path(f"/proc/{job}/environ").read_bytes()
+    spool.eventually(lambda: str(people_library).encode() in Path(f"/proc/{job}/environ").read_bytes())  # it execs
     spool.says(spool.accounts.alice, "cancel", str(ident))
 
 

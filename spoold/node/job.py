@@ -94,11 +94,9 @@ def told(error: BaseException) -> str:
 def reset_signals() -> None:
     """No signal blocked, none ignored, none handled: what a login would give."""
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        try:
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is not signal.SIG_DFL:  # what was ignored from the start it knows, too
             signal.signal(number, signal.SIG_DFL)
-        except OSError:
-            pass  # the C library keeps two for itself
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

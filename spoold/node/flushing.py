@@ -7,6 +7,7 @@ call where nothing was written since. A thread, because a server that is away mu
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -47,7 +48,7 @@ class Flusher:
         """One round."""
         wanted = self._wanted
         for path in self._open.keys() - wanted:
-            os.close(self._open.pop(path))
+            self._forget(path)
         for path in wanted:
             try:
                 self._sync(path)
@@ -62,7 +63,8 @@ class Flusher:
     def _forget(self, path: str) -> None:
         descriptor = self._open.pop(path, -1)
         if descriptor >= 0:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):  # the descriptor is gone all the same (close(2))
+                os.close(descriptor)
 
 
 def _opened(path: str) -> int:

@@ -61,3 +61,25 @@ def test_what_was_followed_is_synced_in_every_round(tmp_path: Path, monkeypatch:
     flusher.flush()
     flusher.flush()
     assert synced == [str(log)] * 2
+
+
+def test_a_server_that_tells_a_close_that_it_is_full_does_not_end_the_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS writes at the close what is still to be written."""
+    log = tmp_path / "log"
+    log.touch()
+    flusher = Flusher()
+    flusher._wanted = frozenset({str(log)})
+    flusher.flush()
+    close = os.close
+
+    def full(descriptor: int) -> None:
+        close(descriptor)
+        raise OSError(28, "No space left on device")
+
+    flusher._wanted = frozenset()
+    with monkeypatch.context() as patched:
+        patched.setattr("spoold.node.flushing.os.close", full)
+        flusher.flush()
+    assert opened(log) == 0

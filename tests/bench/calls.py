@@ -45,7 +45,7 @@ class Trace:
         while not all("TracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text() for pid in pids):
             if time.monotonic() > end:
                 raise TimeoutError("strace does not attach")
-            time.sleep(0.02)
+            time.sleep(0.02)  # the kernel tells nobody that strace has come
 
     def end(self) -> None:
         """Let go of the processes, and read what was written."""
@@ -130,12 +130,12 @@ def arrive_at_once(cluster: Ours, jobs: int) -> None:
     names = [cluster.prepare(TASK) for _ in range(jobs)]
     tail = Tail(cluster)
     cluster.processes["head"].send_signal(signal.SIGSTOP)
-    time.sleep(0.05)
+    time.sleep(0.05)  # the signal has stopped it by then
     for name in names:
         cluster.release(name)
     cluster.processes["head"].send_signal(signal.SIGCONT)
     tail.until("ended", jobs)
-    time.sleep(REST)
+    time.sleep(REST)  # the ledger that follows belongs to these jobs
 
 
 def idle(place: Place, rounds: int, seconds: float = 60) -> list[Figure]:
@@ -144,13 +144,13 @@ def idle(place: Place, rounds: int, seconds: float = 60) -> list[Figure]:
     with ours(place, "idle", gpus="H100:1") as cluster:
         time.sleep(2)  # its starter ends
         before = {role: cpu_seconds(cluster.pid(key)) for role, key in roles.items()}
-        time.sleep(seconds)
+        time.sleep(seconds)  # what is measured
         shares = {role: 100 * (cpu_seconds(cluster.pid(key)) - before[role]) / seconds for role, key in roles.items()}
         resident = {role: resident_mib(cluster.pid(key)) for role, key in roles.items()}
         calls = {}
         if "strace" not in place.fetch().missing:
             with traced(cluster, place.folder("strace")) as trace:
-                time.sleep(seconds)
+                time.sleep(seconds)  # what is measured: so long nothing happens
             calls = {role: len(trace.calls.get(role, ())) / seconds for role in roles}
             for role in roles:
                 say(f"  {role}, idle: {trace.kinds(role)}; on {trace.places(role)}")

@@ -28,7 +28,7 @@ def latency(place: Place, rounds: int, starts: int = STARTS) -> list[Figure]:
         def run() -> float:
             times = []
             for _ in range(max(1, starts // rounds)):
-                time.sleep(0.1 + 0.1 * random.random())
+                time.sleep(0.1 + 0.1 * random.random())  # idle, and in no step with anybody's polling
                 times.append(1000 * delay(proofs / str(next(numbers))))
             samples.setdefault(name, []).extend(times)
             return statistics.median(times)

@@ -7,6 +7,7 @@ gaps(...)      as of ours, with one slot
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import json
 import os
@@ -53,8 +54,9 @@ class Other:
 
         return awake
 
+    @abc.abstractmethod
     def batch(self, count: int) -> float:
-        raise NotImplementedError
+        """Seconds for so many jobs of `true`."""
 
     def shell(self, script: str, **more: str) -> float:
         """Seconds that a shell script takes."""
@@ -80,8 +82,9 @@ class Other:
 class Submits(Other):
     """One that takes a single job at once."""
 
+    @abc.abstractmethod
     def submit(self, words: list[str]) -> float:
-        raise NotImplementedError
+        """Time at which one job was submitted."""
 
     def delay(self, proof: Path) -> float:
         """Seconds from the submission to the first instruction."""
@@ -90,7 +93,7 @@ class Submits(Other):
         while not proof.exists() or not proof.stat().st_size:
             if time.monotonic() > end:
                 raise TimeoutError(f"{self.name} did not start a job")
-            time.sleep(0.001)
+            time.sleep(0.001)  # nothing tells when it is there; the time itself is in the file
         return float(proof.read_text()) - began
 
 

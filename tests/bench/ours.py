@@ -50,7 +50,7 @@ class Tail:
             if time.monotonic() > end:
                 raise TimeoutError(f"{seen} of {count} jobs {kind}")
             if not whole:
-                time.sleep(pause)
+                time.sleep(pause)  # between two looks at a file that grows
         os.fsync(self.file)  # the head's own may still be on its way
         os.close(self.file)
 

@@ -37,7 +37,7 @@ def daemons(here: Place, out: Path, jobs: int) -> None:
         cluster.batch(20)
         pids = {"head": cluster.pid("head"), "runner": cluster.pid("n1"), **starter(cluster)}
         watchers = [watch(here, pid, out / f"{role}.svg") for role, pid in pids.items()]
-        time.sleep(1)
+        time.sleep(1)  # py-spy does not say when it has attached
         took = cluster.batch(jobs)
         say(f"{jobs} jobs while watched: {jobs / took:.0f}/s")
         for watcher in watchers:

@@ -274,6 +274,7 @@ HOSTILE = {
     "a million values": ("a:\n" + "- b\n" * 1_000_000, "holds more than 50000 values"),
     "a million documents": ("---\n" * 1_000_000, "holds more than 50000 values"),
     "a number of 5,000 digits": ("num_nodes: " + "9" * 5000, "a number of 5000 digits"),
+    "a number of 900 digits": ("num_nodes: " + "9" * 900, "a number of 900 digits"),
     "a number of 290 digits": ("num_nodes: " + "9" * 290, "a whole number from 1 to 100000"),
     "a debt of 290 digits": ("resources: {cpus: -" + "9" * 290 + "}", "must be a number above 0"),
     "a long text thousands of times": (

@@ -48,6 +48,7 @@ TEXTS = {
     "60,000 handles of tags": "t = b''.join(b'%%TAG !e%d! tag:x\\n' % n for n in range(60_000)) + b'---\\nrun: x\\n'",
     "a number of 5,000 digits": "t = b'num_nodes: ' + b'9' * 5_000",
     "a number of 16 MiB": "t = b'num_nodes: ' + fill(b'9')",
+    "16,000 long words": "t = b'envs:\\n' + b''.join(b' A%d: 9%s\\n' % (n, b':59' * 320) for n in range(16_000))",
     "24,000 times base 60": "t = b'envs:\\n' + b''.join(b' A%d: 9%s\\n' % (n, b':59' * 95) for n in range(24_000))",
     "keys that stand twice": "t = fill(b'a: b\\n')",
     "ports without end": "t = b'resources: {ports: \"' + b'1-2,' * 3_000_000 + b'x\"}\\n'",

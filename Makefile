@@ -57,7 +57,7 @@ lint: .venv/.dev  ## ruff, mypy, import-linter; mandoc and shellcheck where they
 
 SHELL_FILES = $(shell grep -rlIE -m1 '^\#!(/usr)?/bin/(env )?(ba|da)?sh( |$$)' .ci contrib spoold tests)
 
-model: .venv/.dev  ## search the protocol's model to the last state (about 5 minutes, 2 GB)
+model: .venv/.dev  ## search the protocol's model to the last state (10 minutes of two cores, 2 GB)
 	$(PYTEST) -m "" tests/model $(ARGS)
 
 mutants: .venv/.dev  ## take away one safeguard after the other; a test must go red (ARGS="NAME ..."; half an hour)

@@ -15,9 +15,10 @@ import time
 from skyspool import jobs
 from skyspool.clusters import Cluster
 from skyspool.heads import heads, is_served, server_now, silence
+from skyspool.logfiles import Folder
 from skyspool.present import Watch
 from skyspool.say import hint, note
-from skyspool.streaming import Screen, Source, begin, must_be_read, name_ranks, name_setups, sources
+from skyspool.streaming import Screen, Source, begin, folder_of, must_be_read, name_ranks, name_setups, sources
 from spool_layout.records import Job
 from spool_layout.states import EXIT_CODES, Status
 from spool_layout.storage import Disk
@@ -43,6 +44,7 @@ class Follower:
         self.next_head = self.next_why = self.named_by = 0.0
         self.why_pause = WHY_PAUSE
         self.told_why: object = None
+        self.folder: Folder | None = None
         self.setup: list[Source] = []
         self.run: list[Source] = []
 
@@ -54,10 +56,13 @@ class Follower:
                 self._look()
                 next_look = time.monotonic() + STATE_PAUSE
             over = not self.job.live
+            if over and self.folder is not None:
+                self.folder.over = True
             found = self._show(over)
             if over:
                 return self._end()
-            pause = FASTEST if found else min(pause * 1.5, SLOWEST)
+            soon = found or (self.folder is not None and self.folder.restless)
+            pause = FASTEST if soon else min(pause * 1.5, SLOWEST)
             time.sleep(pause)
             must_be_read()
 
@@ -94,7 +99,8 @@ class Follower:
         """Follow a new attempt."""
         self.attempt, self.told_start, self.run_began = self.job.attempt, False, False
         self.named_by = time.monotonic() + PIDS_PATIENCE
-        self.setup, self.run = sources(self.cluster, self.disk, self.watch.state, self.job)
+        self.folder = folder_of(self.cluster, self.job)
+        self.setup, self.run = sources(self.cluster, self.disk, self.watch.state, self.job, self.folder)
         if begin(self.setup, self.run, LINES if self.tail is None else self.tail) and self.tail is None:
             note(f"note: only the last {LINES} lines of each rank are shown; --tail 0 shows all")
 

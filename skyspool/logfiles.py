@@ -3,11 +3,17 @@
 A file is opened anew by path for each look (an open one may show old content on NFS for a minute), read from where the
 last look ended, and closed. Output goes from the job straight into the file, so what is in the file is all there is.
 The last lines are found from the end, in blocks: the cost is by what is shown, not by the size of the file.
+
+A log that is not there yet is waited for with care (`Folder`): looking for it at the wrong moment could hide it.
 """
 
 from __future__ import annotations
 
-from spool_layout.storage import insist, length, read_piece
+import os
+import time
+from typing import NamedTuple
+
+from spool_layout.storage import insist, length, read_piece, stamp_of
 
 BLOCK = 1 << 16
 CHUNK = 1 << 20  # bytes of one look, so that a large file does not fill the memory
@@ -58,15 +64,100 @@ def count_lines(path: str, limit: int) -> int:
     return lines
 
 
-class Reader:
-    """What is new in one file since the last look."""
+class Folder:
+    """The directory of logs that other hosts may be about to make, on NFS.
 
-    def __init__(self, path: str, offset: int = 0) -> None:
-        self.path, self.offset = path, offset
+    A client of NFS 3 remembers that a name is missing for as long as the time stamp of its directory stays the same,
+    and that has steps of up to 10 ms. Who looks for a name between two changes of one step, of which the second makes
+    the name, never sees it (measured: of 60 logs that were looked for every 50 ms, 3 stayed hidden). So nothing is
+    looked up here until the stamps of the directory, and of those above it, have stood still for longer than a step:
+    what is made later changes them. When all is over, nothing is made any more, and looking is safe.
+    """
+
+    STEP = 0.03  # seconds: a slow server's clock has steps of 0.01
+    BUSY = 1.0  # seconds: a stamp that never stands still for so long (where much is started) will change again
+
+    def __init__(self, path: str, levels: int = 2) -> None:
+        """levels: how many names at the end of the path are looked up with care: ID of logs/ID and what is in it."""
+        self.over = False  # whether nothing is made here any more
+        self.restless = False  # whether it was too early to look: soon it is not
+        self._levels = [path]
+        while len(self._levels) < levels:
+            self._levels.insert(0, os.path.dirname(self._levels[0]))
+        self._stamps: dict[str, _Stamp] = {}
+        self._looked, self._may_look = 0.0, False
+
+    def may_look(self) -> bool:
+        """Whether a file in it may be opened by its name now. Asked for each file: a directory is looked at once."""
+        if not self.over and time.monotonic() - self._looked > self.STEP / 3:
+            self.restless = False
+            self._may_look = self._look()
+            self._looked = time.monotonic()
+        return self.over or self._may_look
+
+    def wait(self) -> None:
+        """Until it is not too early to look."""
+        while not self.may_look() and self.restless:
+            time.sleep(self.STEP)
+
+    def _look(self) -> bool:
+        for level in self._levels:
+            try:
+                stamp = self._stamps.get(level, _Stamp()).seen(stamp_of(level))
+            except PermissionError:
+                continue  # its stamp is not ours to know
+            except OSError:
+                return False  # not there: that could be asked, since what is above stands still
+            self._stamps[level] = stamp
+            if not stamp.age > self.STEP and not stamp.restless > self.BUSY:
+                self.restless = True
+                return False
+        return True
+
+
+class _Stamp(NamedTuple):
+    """A directory's time stamp. age: seconds for which it was seen to stand; restless: for which it never stood."""
+
+    value: int = -1
+    since: float = 0.0
+    first: float = 0.0
+    now: float = 0.0
+
+    @property
+    def age(self) -> float:
+        return self.now - self.since
+
+    @property
+    def restless(self) -> float:
+        return self.now - self.first
+
+    def seen(self, value: int) -> _Stamp:
+        """As it is now."""
+        now = time.monotonic()
+        if value == self.value:
+            return self._replace(now=now)
+        return _Stamp(value, now, now if self.age > Folder.STEP or self.value < 0 else self.first, now)
+
+
+class Reader:
+    """What is new in one file since the last look. folder: with its care the file is looked for until it is there."""
+
+    def __init__(self, path: str, offset: int = 0, folder: Folder | None = None) -> None:
+        self.path, self.offset, self._folder = path, offset, folder
+
+    def is_there(self) -> bool:
+        """Whether the file has been seen; False also where it is too early to look."""
+        if (
+            self._folder is not None
+            and self._folder.may_look()
+            and insist(self.path, lambda: length(self.path)) is not None
+        ):
+            self._folder = None
+        return self._folder is None
 
     def new(self) -> bytes:
         """The next piece, at most CHUNK bytes; b"" for nothing new."""
-        data = read(self.path, self.offset)
+        data = read(self.path, self.offset) if self.is_there() else b""
         self.offset += len(data)
         return data
 

@@ -13,9 +13,10 @@ import sys
 from collections.abc import Iterator
 
 from skyspool.clusters import Cluster
-from skyspool.logfiles import Prefixed, Reader, count_lines, size, tail_offset
+from skyspool.logfiles import Folder, Prefixed, Reader, count_lines, size, tail_offset
 from skyspool.say import note
 from spool_layout.errors import Damaged
+from spool_layout.mounts import is_network
 from spool_layout.paths import Spool, run_log, setup_log
 from spool_layout.records import Job, NodeStatus, decode
 from spool_layout.replay import State
@@ -24,10 +25,10 @@ from spool_layout.storage import Disk
 
 
 class Source:
-    """One file of a job's output. prefix: b"" where it passes through."""
+    """One file of a job's output. prefix: b"" where it passes through. folder: see `logfiles.Reader`."""
 
-    def __init__(self, path: str, prefix: bytes = b"") -> None:
-        self.reader, self.prefixed = Reader(path), Prefixed(prefix) if prefix else None
+    def __init__(self, path: str, prefix: bytes = b"", folder: Folder | None = None) -> None:
+        self.reader, self.prefixed = Reader(path, 0, folder), Prefixed(prefix) if prefix else None
 
     @property
     def is_named(self) -> bool:
@@ -36,6 +37,8 @@ class Source:
 
     def tail(self, lines: int) -> int:
         """Begin with the last `lines` lines; how many lines there were, counted up to `lines`."""
+        if not self.reader.is_there():
+            return 0
         self.reader.offset = tail_offset(self.reader.path, lines)
         return lines if self.reader.offset else count_lines(self.reader.path, lines)
 
@@ -52,14 +55,25 @@ class Source:
 # ---- which files, under which names
 
 
-def sources(cluster: Cluster, disk: Disk, state: State, job: Job) -> tuple[list[Source], list[Source]]:
-    """(setup, run): the files of a job's latest attempt, by rank."""
-    folder, count = cluster.spool.log_dir(job.id, job.attempt), job.task.num_nodes
+def folder_of(cluster: Cluster, job: Job) -> Folder | None:
+    """Where the logs of a job's latest attempt are looked for with care: on a file server, while the job lives."""
+    if job.live and is_network(cluster.spool.root):
+        return Folder(cluster.spool.log_dir(job.id, job.attempt), 2 if job.attempt <= 1 else 3)
+    return None
+
+
+def sources(
+    cluster: Cluster, disk: Disk, state: State, job: Job, folder: Folder | None
+) -> tuple[list[Source], list[Source]]:
+    """(setup, run): the files of a job's latest attempt, by rank. Waits until it is not too early to look for them."""
+    place, count = cluster.spool.log_dir(job.id, job.attempt), job.task.num_nodes
     setup, run = [], []
     for rank, allocation in enumerate(job.allocations):
-        setup.append(Source(os.path.join(folder, setup_log(rank, count, allocation.node)), b"(setup) "))
+        setup.append(Source(os.path.join(place, setup_log(rank, count, allocation.node)), b"(setup) ", folder))
         prefix = b"" if count == 1 else b" "
-        run.append(Source(os.path.join(folder, run_log(rank, count, allocation.node)), prefix))
+        run.append(Source(os.path.join(place, run_log(rank, count, allocation.node)), prefix, folder))
+    if folder is not None:
+        folder.wait()
     name_setups(cluster, disk, state, job, setup)
     name_ranks(state, job, run)
     return setup, run
@@ -147,7 +161,7 @@ def begin(setup: list[Source], run: list[Source], tail: int) -> bool:
         if left > 0:
             before.tail(left)
         else:
-            before.reader.offset = size(before.reader.path)
+            before.reader.offset = size(before.reader.path) if before.reader.is_there() else 0
     return any(source.reader.offset for source in (*setup, *run))
 
 
@@ -160,7 +174,7 @@ def silent(job: Job) -> str:
 
 def show(cluster: Cluster, disk: Disk, state: State, job: Job, tail: int, raw: bool) -> int:
     """What a job has printed so far. 0 for a job that is not over, as under SkyPilot."""
-    setup, run = sources(cluster, disk, state, job)
+    setup, run = sources(cluster, disk, state, job, folder_of(cluster, job))
     begin(setup, run, tail)
     printed = Screen(raw).drain([*setup, *run], last=True)
     if not run or not (printed or job.live):

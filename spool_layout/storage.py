@@ -371,16 +371,18 @@ class Glance:
 
     def note(self) -> None:
         """Take in the present stamp: also after a change of one's own, so that it settles sooner."""
-        stamp = self._see()
+        stamp = stamp_of(self.path)
         if stamp != self._stamp:
             self._stamp, self._since, self._settled = stamp, time.monotonic(), False
 
-    def _see(self) -> int:
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            return os.fstat(descriptor).st_mtime_ns
-        finally:
-            os.close(descriptor)
+
+def stamp_of(directory: str) -> int:
+    """A directory's time stamp as the server has it now, in nanoseconds, by opening it. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return os.fstat(descriptor).st_mtime_ns
+    finally:
+        os.close(descriptor)
 
 
 MARK_BACK = 1_000_000_000  # nanoseconds that a mark is set back: the server's clock will not give that time again

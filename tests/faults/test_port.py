@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from skyspool import logfiles
+from spool_layout import storage
 from spool_layout.storage import PRIVATE_PREFIX, Disk, Glance, Held, SharedDisk
 from tests.faults.port import FAULTS, SHORT, Fault, Port, through, trouble
 
@@ -72,6 +73,7 @@ def operations() -> Iterator[Operation]:
     yield Operation("room", lambda d, at: d.room(str(at)).total)
     yield Operation("a piece of a log", lambda d, at: logfiles.read(f"{at}/file", 1, 10))
     yield Operation("the size of a log", lambda d, at: logfiles.size(f"{at}/file"))
+    yield Operation("stamp", lambda d, at: storage.stamp_of(str(at)) > 0)
     yield Operation("no log", lambda d, at: logfiles.size(f"{at}/none/none"))
 
 

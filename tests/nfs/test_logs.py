@@ -1,0 +1,64 @@
+"""A log that another host makes while somebody looks for it is seen, on NFS 3 too: its clients remember missing names.
+
+The reader looks without a pause, so that it often looks between the making of the directory and of the log, within one
+step of the server's clock; looking by name at once is tried as well, to show that such moments are met.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.nfs.bench import HERE, MOUNT, Bench
+
+pytestmark = pytest.mark.xdist_group("main-3")
+LOGS = 20
+EACH = 0.3  # seconds from one log to the next: the hosts have one clock, and need not talk
+MAKE = """
+import os, sys, time
+root, count, begin, each = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
+for number in range(count):
+    time.sleep(max(0, begin + (number + 0.2) * each + number % 10 * 0.001 - time.time()))
+    os.mkdir(f"{root}/{number}")
+    time.sleep(0.002)
+    open(f"{root}/{number}/run.log", "w").close()
+"""
+LOOK = """
+import sys, time
+sys.path.insert(0, sys.argv[6])
+from skyspool.logfiles import Folder, Reader
+from spool_layout.storage import insist, length
+root, count, begin, each = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
+hidden = 0
+for number in range(count):
+    path = f"{root}/{number}/run.log"
+    folder = Folder(f"{root}/{number}")
+    reader = Reader(path, 0, folder)
+    look = reader.is_there if sys.argv[5] == "careful" else lambda: insist(path, lambda: length(path)) is not None
+    time.sleep(max(0, begin + number * each - time.time()))
+    while not look() and time.time() < begin + (number + 0.9) * each:
+        time.sleep(0)
+    folder.over = True
+    hidden += not look()
+print(hidden)
+"""
+
+
+def hidden(bench: Bench, how: str) -> int:
+    """How many of LOGS logs made on one host another one has not seen when all was over."""
+    root = f"{MOUNT}/{how}"
+    bench.run("a", "mkdir", root)
+    words = (root, str(LOGS), str(time.time() + 5), str(EACH))
+    with ThreadPoolExecutor() as threads:
+        made = threads.submit(bench.python, "a", MAKE, *words)
+        seen = bench.python("b", LOOK, *words, how, str(HERE.parent.parent))
+        made.result()
+    return int(seen)
+
+
+def test_a_log_that_is_looked_for_while_it_is_made_is_seen() -> None:
+    with Bench.up(clients=("a", "b"), version="3") as bench:
+        assert hidden(bench, "at-once") > 0
+        assert hidden(bench, "careful") == 0

@@ -38,6 +38,8 @@ class Waker:
         self._inotify: InotifyFD | None = None
         self._watched: dict[WatchDescriptor, str] = {}
         self.native = native
+        self.rang = False  # whether the last wait was ended by the disk, or by `ring`
+        self._heard: dict[int, bytes] = {}
 
     def watch(self, directory: str, mask: Mask = ARRIVALS) -> None:
         """Wake when something arrives in a directory; one that is not there wakes nobody. Where watches cannot be had,
@@ -56,8 +58,12 @@ class Waker:
         self._watched[descriptor] = directory
 
     def listen(self, descriptor: int) -> None:
-        """Wake when a descriptor (a FIFO, opened non-blocking) can be read; what is in it is read and dropped."""
+        """Wake when a descriptor (a FIFO, opened non-blocking) can be read; what is in it `heard` tells."""
         self._poll.register(descriptor, select.POLLIN)
+
+    def heard(self, descriptor: int) -> bytes:
+        """What came through a descriptor since this was asked last."""
+        return self._heard.pop(descriptor, b"")
 
     def ring(self) -> None:
         """Wake the sleeper, from any thread or signal handler."""
@@ -69,8 +75,13 @@ class Waker:
     def wait(self, seconds: float) -> bool:
         """Sleep at most so long. True: something may have changed."""
         ready = self._poll.poll(max(0, int(seconds * 1000 + 0.999)))
+        self.rang = False
         for descriptor, _ in ready:
-            _drain(descriptor)
+            said = _drained(descriptor)
+            if descriptor == self._read:
+                self.rang = True
+            else:
+                self._heard[descriptor] = self._heard.get(descriptor, b"") + said
         return bool(ready)
 
     def close(self) -> None:
@@ -118,9 +129,12 @@ class Pace:
         return self.seconds * (1 - self.JITTER * random.random())
 
 
-def _drain(descriptor: int) -> None:
+def _drained(descriptor: int) -> bytes:
+    parts = []
     try:
-        while len(os.read(descriptor, 4096)) == 4096:
-            pass
+        while len(part := os.read(descriptor, 4096)) == 4096:
+            parts.append(part)
+        parts.append(part)
     except BlockingIOError:
         pass
+    return b"".join(parts)

@@ -25,6 +25,7 @@ FOREIGN = ("SKYSPOOL_", "SKYPILOT_", "XDG_", "CUDA_", "NVIDIA_", "SLURM_")
 # login shell of this machine would wait for a minute.
 LOGIN_LOCK = Path(pwd.getpwuid(os.getuid()).pw_dir, ".pyenv/shims/.pyenv-shim")
 LOGIN_LOCK_S = 10.0
+SUPERVISOR = "skyspool-job"  # what supervisors call themselves
 GRACE_S = 2.0  # what has just been killed may still be on its way out
 
 
@@ -67,13 +68,25 @@ def home(run_directory: Path, monkeypatch: pytest.MonkeyPatch, _nothing_survives
 def expect_no_processes(run_directory: Path, allowed: set[int]) -> None:
     """Fail, and kill them, if processes of this run other than the allowed ones live on after the grace time."""
     deadline = time.monotonic() + GRACE_S
-    while left := {pid: line for pid, line in processes(run_directory).items() if pid not in allowed}:
+    while left := {
+        pid: line for pid, line in processes(run_directory).items() if pid not in allowed and not rests(pid, allowed)
+    }:
         if time.monotonic() > deadline:
             for pid in left:
                 kill(pid)
             told = "\n".join(f"  {pid}: {line}" for pid, line in left.items())
             pytest.fail(f"processes were left running, and are killed now:\n{told}", pytrace=False)
         time.sleep(0.02)
+
+
+def rests(pid: int, allowed: set[int]) -> bool:
+    """Whether a process is a supervisor without a job, which rests for a while below a starter that may live on."""
+    try:
+        name, _, fields = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return True  # gone
+    return name == SUPERVISOR and int(fields.split()[1]) in allowed and not children
 
 
 def free_login_lock() -> None:

@@ -38,6 +38,7 @@ READ_FOR = 0.5  # seconds that taking new files may take in one tick; one more i
 REQUESTS_AT_ONCE = 100  # in one tick: each is compared with every live job
 HELD_BACK = 1.0  # seconds until the next look while files wait for a limit, at least
 CHECKED_AT_ONCE = 50  # waiting files looked at for edits in place in one tick
+CHECKED_SOON, SOON = 8, 0.25  # in one that comes so many seconds after such a one, or sooner
 T = TypeVar("T")
 
 
@@ -56,7 +57,7 @@ class Observer:
         self.again: float | None = None  # seconds until something may be complete
         self._left: list[Left] = []
         self._backlog = False  # whether claimed files are left to be read in the next tick
-        self._turn = 0
+        self._turn, self._turned = 0, float("-inf")
         self._asked = -SELDOM
         self._full = False
         self._new = DropBox(NEW, spool.pending, self.claims, intake)
@@ -167,9 +168,14 @@ class Observer:
         """A bounded number of waiting files, in turn: edits in place leave the inode as it is."""
         if not theirs:
             return []
-        start = self._turn % len(theirs)
-        self._turn = start + CHECKED_AT_ONCE
-        return (theirs[start:] + theirs[:start])[:CHECKED_AT_ONCE]
+        start, soon = self._turn % len(theirs), time.monotonic() - self._turned < SOON
+        count = CHECKED_SOON if soon else CHECKED_AT_ONCE
+        if soon and len(theirs) > count:
+            self.look_again(SOON)
+        elif not soon:
+            self._turned = time.monotonic()
+        self._turn = start + count
+        return (theirs[start:] + theirs[:start])[:count]
 
     def _compare(self, entry: Entry) -> Change | None:
         """Whether a waiting file is still what was accepted. deleted: what stands there now is none of the job's."""

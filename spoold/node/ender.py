@@ -29,7 +29,7 @@ def end(place: Workplace, key: str, grace: float, bell: int) -> None:
         _end(place, place.attempt(key), grace)
     except FileNotFoundError:
         pass  # it was over, and is forgotten
-    ring(bell)
+    ring(bell, key)
 
 
 def _end(place: Workplace, attempt: Attempt, grace: float) -> None:

@@ -19,7 +19,6 @@ import re
 import shlex
 from contextlib import suppress
 from typing import NamedTuple
-from urllib.parse import quote, unquote
 
 _WITH_LOGIN = re.compile(r"(https?://)([^/?#]*)@([^/?#]*)(.*)", re.DOTALL)
 
@@ -36,6 +35,8 @@ def hide(url: str, path: str) -> Hidden:
     found = _WITH_LOGIN.fullmatch(url)
     if found is None:
         return Hidden(url)
+    from urllib.parse import unquote  # a megabyte in each supervisor, which needs it seldom
+
     scheme, login, host, rest = found.groups()
     name, colon, password = login.partition(":")
     lines = [f"[credential {_quoted(scheme + host)}]", "useHttpPath = false", f"username = {_quoted(unquote(name))}"]
@@ -55,6 +56,8 @@ def forget(path: str) -> None:
 
 
 def _encoded(word: str) -> str:
+    from urllib.parse import quote, unquote
+
     return quote(unquote(word), safe="")
 
 

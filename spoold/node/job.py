@@ -8,11 +8,14 @@ attempt's file `fail`.
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import os
 import re
 import signal
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from spoold.node import gitlogin
@@ -22,33 +25,34 @@ from spoold.node.unfit import Unfit
 from spoold.node.workplace import Attempt, write
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+SHIELD = "/proc/self/oom_score_adj"  # proc(5)
 MAX_ARG_STRLEN = 131072  # linux/binfmts.h: 32 pages
 KILLED = 137  # 128 + SIGKILL: what a stage counts as that its own node ended, or never let begin
 CANNOT_START = 70  # EX_SOFTWARE: what a child ends with that could not become the job
 LEAST_HIDDEN = 4  # characters: shorter values are no secrets, and stand in many words
 
 
-def become(attempt: Attempt, stage: str, order: dict[str, Any], may_begin: Callable[[], bool]) -> NoReturn:
-    """In the forked child: turn into the job's process, or say why not.
+def become(
+    attempt: Attempt, stage: str, order: dict[str, Any], may_begin: Callable[[], bool], supervisor: int
+) -> NoReturn:
+    """In the forked child: turn into the job's process, or say why not. supervisor: the pid of who forked it.
 
     Whatever takes long here (a file server that hangs) may outlast the supervisor or the time rule: a child whose
     supervisor was killed dies with it, and the rule (may_begin) is asked once more as the last act before the exec.
 
     Of several users' jobs it becomes the owner before it does anything of the job (owner.py).
     """
-    prctl = ctypes.CDLL(None).prctl
     failure = Failure(attempt)
     others = may_raise()
     if others:
         from spoold.node import owner
     try:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        supervisor = (attempt.read("marker") or {}).get("pid")
         _leave_parent()
         log = owner.turn(attempt, order, stage) if others else _open_log(order[f"{stage}_log"])
         os.dup2(log, 1)
         os.dup2(log, 2)
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # who becomes another user loses it
+        if others:
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # who becomes another user loses it
         try:
             order = owner.complete(attempt, order) if others else order
             _settle(order, stage)
@@ -58,12 +62,20 @@ def become(attempt: Attempt, stage: str, order: dict[str, Any], may_begin: Calla
         words = _bash(attempt, stage, order)
         if os.getppid() != supervisor or not may_begin():
             os._exit(KILLED)
-        prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)
+        prctl(PR_SET_PDEATHSIG, 0)
         os.execve("/bin/bash", words, order[f"{stage}_env"])
     except BaseException as error:
         failure.say(f"node {order.get('node')}: {told(error)}")
     finally:
         os._exit(CANNOT_START)
+
+
+def prctl(option: int, value: int | bytes) -> None:
+    """prctl(2) with one argument."""
+    _PRCTL(option, value, 0, 0, 0)
+
+
+_PRCTL = ctypes.CDLL(None).prctl
 
 
 class Failure:
@@ -111,12 +123,19 @@ def _leave_parent() -> None:
 
 def _be_killable() -> None:
     """A daemon may be kept from the kernel's out-of-memory killer; its jobs may not."""
+    if is_shielded():
+        with suppress(OSError), raised(), open(SHIELD, "w", encoding="ascii") as file:
+            file.write("0")
+
+
+@functools.cache
+def is_shielded() -> bool:
+    """Whether the kernel's out-of-memory killer is kept from this process; so are those that it forks."""
     try:
-        with raised(), open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
-            if int(file.read()) < 0:
-                file.write("0")
+        with raised(), open(SHIELD, encoding="ascii") as file:
+            return int(file.read()) < 0
     except OSError:
-        pass  # no such kernel
+        return False  # no such kernel
 
 
 def _open_log(path: str) -> int:
@@ -129,13 +148,19 @@ def _open_log(path: str) -> int:
         except FileExistsError:
             pass
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    os.fchmod(opened, 0o750)
+    _give_mode(opened, 0o750)
     try:
         log = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o640, dir_fd=opened)
     except OSError as error:
         raise Unfit(f"{error.strerror}: {path}") from error
-    os.fchmod(log, 0o640)
+    _give_mode(log, 0o640)
     return log
+
+
+def _give_mode(descriptor: int, mode: int) -> None:
+    """The mode that it was to be made with, where the directory above or an earlier hand gave it another one."""
+    if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:  # costs a file server a call less
+        os.fchmod(descriptor, mode)
 
 
 def _made(folder: str) -> list[str]:

@@ -144,7 +144,7 @@ def recorded_end(attempt: Attempt) -> Phase | None:
         raise
     except Exception:  # what a power loss left of a file says nothing
         return None
-    return phase if phase.phase == "exited" else None
+    return phase if phase.phase in ("exited", "ended") else None
 
 
 def end_all(node: str, place: Workplace) -> None:

@@ -5,8 +5,8 @@ cut and done again:
 
     prepared   the directory appears whole, by rename; nothing was started
     marked     by the starter: it was started, and never will be again; by the runner: it never will be
-    exited     run.exit or setup.exit is there, or the starter is dead; processes may be left
-    over       `outcome` says the last phase: no process is left
+    exited     run.exit or setup.exit is there, or the supervisor is dead; processes may be left
+    over       no process is left: run.exit or setup.exit says so, or `outcome` does, with the last phase
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def stand(attempt: Attempt) -> Phase:
     if "fail" in names and (failed := attempt.read("fail")):
         return Phase("exited", stage="setup", code=1, reason=failed["reason"])
     if "run.exit" in names:
-        return _exited(attempt, "run", names)
+        return _exited(attempt, "run", names, last=True)
     if "setup.exit" in names:
-        setup = _exited(attempt, "setup", names)
+        setup = _exited(attempt, "setup", names, last="run.sh" not in names)
         if setup.code:
             return setup
         if "run.sh" not in names:
@@ -88,11 +88,13 @@ def is_orphaned(attempt: Attempt, phase: Phase) -> bool:
     return begun and supervisor(attempt) is None
 
 
-def _exited(attempt: Attempt, stage: str, names: set[str]) -> Phase:
+def _exited(attempt: Attempt, stage: str, names: set[str], last: bool) -> Phase:
+    """How a stage ended; and the attempt, where it was the last one and nothing is left, not in containers either."""
     end = attempt.read(f"{stage}.exit")
     began = attempt.read(f"{stage}.pid") if f"{stage}.pid" in names else None
+    over = end["gone"] and (last or end["code"]) and not ("containers" in names and attempt.calls_engines())
     return Phase(
-        "exited",
+        "ended" if over else "exited",
         stage=stage,
         code=end["code"],
         ended_at=end["at"],
@@ -176,12 +178,15 @@ class Ending:
         """Signal what is left of an attempt, as is due now. True: nothing is left, and nothing will come."""
         if is_gone(attempt):
             return True
+        since = attempt.read("stop")
+        if since is None:  # before it is looked who is below its supervisor, which goes on to another attempt without
+            attempt.write("stop", {"at": boot_time()})
+            if is_gone(attempt):
+                return True
         found, watcher = processes(attempt), supervisor(attempt)
         if not found and watcher is None and group(attempt).is_empty():
             return True
-        since = attempt.read("stop")
         if since is None:
-            attempt.write("stop", {"at": boot_time()})
             self._ask(found, watcher)
         elif boot_time() - since["at"] >= self.grace:
             self._kill(attempt, found, watcher)
@@ -208,7 +213,7 @@ class Ending:
 
 def close(attempt: Attempt, phase: Phase) -> Phase:
     """Nothing of the attempt is left: write its last phase."""
-    known = phase.phase == "exited"
+    known = phase.phase in ("exited", "ended")
     last = msgspec.structs.replace(phase, phase="ended" if known else "lost")
     attempt.write("outcome", msgspec.to_builtins(last))
     group(attempt).remove()  # where its supervisor could not
@@ -217,6 +222,7 @@ def close(attempt: Attempt, phase: Phase) -> Phase:
 
 def forget(attempt: Attempt) -> None:
     """Take an attempt's directory away: out of sight first, so that a half-removed one is never seen."""
+    group(attempt).remove()  # where its supervisor could not
     hidden = os.path.join(os.path.dirname(attempt.path), f".old-{attempt.key}")
     try:
         os.rename(attempt.path, hidden)

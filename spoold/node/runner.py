@@ -36,6 +36,7 @@ from spool_layout.storage import Disk, Glance, Held
 from spoold.account import account, refuse_root
 from spoold.local import base_path, boot_id, state_dir, version
 from spoold.node import containment, inventory, journal, memory, progress
+from spoold.node.attention import SOON, Attention, awaited
 from spoold.node.cleaning import Cleaner, RemoteCleaner
 from spoold.node.flushing import Flusher
 from spoold.node.identity import bind, machine_id, node_name
@@ -87,6 +88,11 @@ class Runner:
         self.limit = self.timeout - self.settings.fence_margin
         self.waker = Waker(self.local, ignored=OWN_FILES)
         self.pace = Pace(self.settings.poll, self.settings.idle_poll)
+        self.attention = Attention()
+        self.standing: dict[str, Phase] = {}  # attempt -> where it stood when it was looked at last
+        self.urged: dict[str, int] = {}  # attempt that was begun, and may go -> lapses when that was said
+        self.named: dict[str, tuple[int, ...]] = {}  # attempt -> the version that named it first
+        self.changed_at: float | None = None  # since when there is something to report that nobody waits for
         self.news = False  # whether orders came or something was reported since the last pause
         self.bell = os.open(self.place.bell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self.waker.listen(self.bell)
@@ -147,9 +153,14 @@ class Runner:
                     log.error("%s; tries again", error)
                 trouble, pause = str(error), min(max(1.0, 2 * pause), 15.0)
             if not self.stopping:
-                self.waker.wait(pause)
+                self.sleep(pause)
         self.leave()
         return 0
+
+    def sleep(self, seconds: float) -> None:
+        """Until something happens, or so long; the next pass looks at what that may concern."""
+        self.waker.wait(seconds)
+        self.attention.woken(time.monotonic(), self.waker.rang, self.waker.heard(self.bell))
 
     def check_mounted(self) -> None:
         """NotASpool where the share is gone and something else stands in its place (P11)."""
@@ -193,6 +204,8 @@ class Runner:
             times.append(0.5)
         if not self.waker.native:
             times.append(self.pace.step(self.news))
+        elif self.changed_at is not None:
+            times.append(max(0.0, self.changed_at + SOON - time.monotonic()))
         self.news = False
         return min(times)
 
@@ -217,7 +230,9 @@ class Runner:
     def look(self) -> None:
         """Read assigned.json; refuse what is older than what was seen. A damaged one is told, and nothing is done."""
         path = self.spool.assigned(self.node)
-        if self.glance is not None:
+        if self.glance is None:
+            self.unread = self.attention.disk or self.unread
+        else:
             self.unread = self.glance.changed() or self.unread
         if not self.unread:
             return
@@ -243,7 +258,7 @@ class Runner:
             self.check_time(found.version)
             log.warning("refuses assigned.json %s: has seen %s", found.version, self.seen)
         self.read_version, self.read_incarnation = found.version, found.incarnation
-        self.unread = self.local
+        self.unread = False
         self.troubles.pop(ASSIGNED, None)
 
     def check_time(self, found: tuple[int, int] | None) -> None:
@@ -282,6 +297,8 @@ class Runner:
             self.end(attempt)
         elif self.assigned.incarnation != self.incarnation:
             return  # it may be older than what the head gave up meanwhile
+        elif self.urged.get(key) == self.lapses:
+            return
         elif attempt.has("order.json"):
             self.urge(attempt, assignment)
         else:
@@ -297,9 +314,11 @@ class Runner:
         if self.place.shared:  # the owner takes the text from the accepted file; these say which stages there are
             scripts = dict.fromkeys(scripts, "")
         order = {"version": self.seen, "lapses": self.lapses, **self.orders.make(key, assignment, task)}
+        if may_go(assignment):
+            order["go"] = {"lapses": self.lapses}
         journal.note(self.place, assignment, self.seen)
         progress.prepare(self.place, key, order, scripts)
-        self.let_go(self.place.attempt(key), assignment)
+        self.named[key] = self.seen
         self.starters.order(key)
 
     def urge(self, attempt: Attempt, assignment: Assignment) -> None:
@@ -307,13 +326,16 @@ class Runner:
         self.let_go(attempt, assignment)
         if not attempt.has("marker"):
             self.starters.order(attempt.key)
+        elif may_go(assignment):
+            self.urged[attempt.key] = self.lapses
 
     def let_go(self, attempt: Attempt, assignment: Assignment) -> None:
-        """Say that run may begin once setup is over here: it is over everywhere, or this rank is alone. Said anew after
-        a lapse, since the head confirmed the attempt to this incarnation."""
-        if not assignment.go and len(assignment.nodes) > 1:
+        """Say that run may begin once setup is over here, if that was not said with the order. Said anew after a lapse,
+        since the head confirmed the attempt to this incarnation."""
+        if not may_go(assignment):
             return
-        if (attempt.read("go") or {}).get("lapses") == self.lapses:
+        said = attempt.read("go") or (attempt.read("order.json") or {}).get("go") or {}
+        if said.get("lapses") == self.lapses:
             return
         attempt.write("go", {"lapses": self.lapses}, FOR_OWNERS)
         if (watcher := progress.supervisor(attempt)) is not None:
@@ -343,7 +365,15 @@ class Runner:
 
     def phases(self) -> dict[str, Phase]:
         """Phase of every attempt that is remembered."""
-        return {key: self.final.get(key) or self.try_to_stand(key) for key in self.place.remembered()}
+        known = {key: self.final.get(key) or self._known(key) for key in self.place.remembered()}
+        self.standing = {key: phase or self.try_to_stand(key) for key, phase in known.items()}
+        return self.standing
+
+    def _known(self, key: str) -> Phase | None:
+        """Where an attempt stood, if nobody said that this has changed."""
+        phase = self.standing.get(key)
+        ending = phase is not None and phase.phase == "exited"  # each pass goes on with what is left of it
+        return None if ending or key in self.unclear or self.attention.is_due(key) else phase
 
     def try_to_stand(self, key: str) -> Phase:
         """Where one attempt stands; as reported last where that cannot be told, which concerns it alone."""
@@ -397,14 +427,18 @@ class Runner:
         for key in gone:
             progress.forget(self.place.attempt(key))
             self.cleaner.forget(key)
+            self.urged.pop(key, None)
+            self.named.pop(key, None)
             del self.final[key]
         for key in self.troubles.keys() - {ASSIGNED, LOCAL, *self.assigned.attempts}:
             del self.troubles[key]
         return bool(gone)
 
     def _was_named_before(self, key: str) -> bool:
-        order = self.place.attempt(key).read("order.json") or {}
-        return tuple(order.get("version", (0, 0))) < self.seen
+        if key not in self.named:
+            order = self.place.attempt(key).read("order.json") or {}
+            self.named[key] = tuple(order.get("version", (0, 0)))
+        return self.named[key] < self.seen
 
     # ---- reporting
 
@@ -413,11 +447,12 @@ class Runner:
         began = boot_time()
         force = self.notice_lapse() or force
         status = self.status(left)
-        due = force or time.monotonic() - self.written_at >= self.interval
-        new = status != self.written
-        if not due and not new:
+        new, now = status != self.written, time.monotonic()
+        self.changed_at = (self.changed_at or now) if new else None
+        due = force or now - self.written_at >= self.interval
+        if not due and not (new and self._is_awaited(status, now)):
             return
-        self.news = self.news or new
+        self.news, self.changed_at = self.news or new, None
         self.beat += 1
         told = encode(msgspec.structs.replace(status, beat=self.beat))
         self.disk.publish(self.spool.status(self.node), told, held=self.held)
@@ -435,6 +470,11 @@ class Runner:
         else:
             self.renewed, self.lapsed = began, False
             self.troubles.pop(LOCAL, None)
+
+    def _is_awaited(self, status: NodeStatus, now: float) -> bool:
+        """Whether what is new is to be reported now: somebody waits for it, or it has waited itself."""
+        waited = self.changed_at is None or now - self.changed_at >= SOON
+        return waited or self.attention.everything or not self.waker.native or awaited(status, self.written)
 
     def notice_lapse(self) -> bool:
         """Whether the limit was exceeded since the last renewal: then this is a new incarnation, once."""
@@ -489,6 +529,11 @@ class Runner:
             return []
         keys = set(self.place.remembered()) - self.assigned.attempts.keys() - self.final.keys()
         return journal.of(self.place, keys) if keys else []
+
+
+def may_go(assignment: Assignment) -> bool:
+    """Whether run may begin as soon as setup is over here: it is over everywhere, or this rank is alone."""
+    return assignment.go or len(assignment.nodes) == 1
 
 
 def run_node(

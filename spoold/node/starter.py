@@ -2,9 +2,10 @@
 
     python -m spoold.node.starter DIRECTORY [SPOOL UID GID]
 
-It is told by a line "KEY" in the FIFO `orders` to look at attempts/KEY, and forks a supervisor for it (supervisor.py)
-if it was never started. A fork of this process costs a millisecond, an interpreter for each job would cost twenty. An
-order for what is done already does nothing, so the runner may repeat itself; lost orders are repeated by the runner.
+It is told by a line "KEY" in the FIFO `orders` to look at attempts/KEY, and gives it to a supervisor (supervisor.py)
+if it was never started: to one that rests, since its attempt is over (resting.py), else to one that it forks. A fork of
+this process costs a millisecond, an interpreter for each job would cost twenty. An order for what is done already does
+nothing, so the runner may repeat itself; lost orders are repeated by the runner.
 
 For several users' jobs it is started by root, with the spool and the account whose rights it goes on with (rights.py).
 The runner, which may not signal such jobs, writes `KEY poke` to wake a supervisor, and `KEY end GRACE` to end what is
@@ -23,13 +24,13 @@ import select
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 
 from spool_layout.becoming import account_of
 from spool_layout.paths import parse_attempt_key
 from spoold.node import cgroups
 from spoold.node.containment import signal_process
+from spoold.node.resting import Resting
 from spoold.node.rights import Post, lay_down
 from spoold.node.supervisor import supervise
 from spoold.node.workplace import Workplace, start_time
@@ -48,6 +49,7 @@ class Starter:
         self.bell = os.open(self.place.bell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self.woken, self.waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.rest = ""
+        self.resting = Resting()
         self.seen_runner = time.monotonic()
 
     def run(self) -> None:
@@ -59,13 +61,16 @@ class Starter:
         poll = select.poll()
         poll.register(self.orders, select.POLLIN)
         poll.register(self.woken, select.POLLIN)
+        poll.register(self.resting.ours, select.POLLIN)
         gc.freeze()  # what is here by now stays shared with the supervisors
         while not self.is_over():
             poll.poll(IDLE * 500)
             drain(self.woken)
             self.note_ended(reap())
+            self.resting.hear()
             for line in self.read_orders():
                 self.heed(*line.split(" "))
+            self.resting.dismiss()
 
     def is_over(self) -> bool:
         """Whether it has been without a runner for long enough; or its directory is gone."""
@@ -96,10 +101,10 @@ class Starter:
             print(f"cannot heed {key!r} {word!r}: {error!r}", file=sys.stderr, flush=True)
 
     def look_at(self, key: str) -> None:
-        """Fork a supervisor for an attempt that has none and never had one."""
+        """Have an attempt supervised that has no supervisor and never had one."""
         names = self.place.attempt(key).names()
-        if "order.json" in names and not names & {"marker", "outcome"}:
-            self.fork(key, lambda: supervise(self.place, key, self.bell))
+        if "order.json" in names and not names & {"marker", "outcome"} and not self.resting.give(key):
+            self.fork(key, lambda: supervise(self.place, key, self.bell, self.resting.theirs))
 
     def poke(self, key: str) -> None:
         """Tell a supervisor to look."""
@@ -131,10 +136,13 @@ class Starter:
         try:
             for descriptor in (self.lock, self.orders, self.woken, self.waker):
                 os.close(descriptor)
+            self.resting.ours.close()  # who rests ends with the starter, the only one to hold it
             signal.set_wakeup_fd(-1)
             work()
             code = 0
         except BaseException:
+            import traceback  # a megabyte in each supervisor
+
             traceback.print_exc()
         finally:
             os._exit(code)
@@ -183,10 +191,13 @@ def main(path: str, spool: str = "", uid: str = "", gid: str = "") -> None:
 
 def prepare(spool: str) -> None:
     """Bring in what only several users' jobs need: who has become somebody else may not be able to read it."""
+    import traceback
+    import urllib.parse
+
     from spool_layout.mounts import read_on
     from spoold.node import ender, owner, progress
 
-    assert ender and owner and progress
+    assert ender and owner and progress and traceback and urllib.parse
     read_on(spool)
 
 

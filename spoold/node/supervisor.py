@@ -1,15 +1,17 @@
-"""The supervisor of one attempt: a fork of the starter that outlives it and the runner, and says how the attempt ended.
+"""The supervisor of an attempt: a fork of the starter that outlives it and the runner, and says how the attempt ended.
 
     marked      the marker, put if absent, is the last act before anything of the job is spawned: at most one start
     setup       the setup commands, if there are any
     ready       setup ended with 0: waits for `go` (all ranks are so far), or for `stop`
     run         the run commands
     leftovers   the job's own process is gone; what it left behind is waited for
-    gone        no process of the attempt is left; then it ends
+    gone        no process of the attempt is left; then it rests, until the starter has another one for it (resting.py)
 
-It is a subreaper: whatever the job starts, however it hides (sessions of its own, double forks, a cleared environment),
-stays below it, so that its descendants are the attempt's processes, all of them and nothing else. Where cgroups can be
-made (cgroups.py) they are in one of their own, too, and nothing is left when both are empty.
+It has one attempt at a time, and is a subreaper: whatever the job starts, however it hides (sessions of its own, double
+forks, a cleared environment), stays below it, so that its descendants are the attempt's processes, all of them and
+nothing else. Where cgroups can be made (cgroups.py) they are in one of their own, too, and nothing is left when both
+are empty. One whose attempt was to be stopped takes no other: whoever stops an attempt writes that down before it looks
+who is below its supervisor, and a supervisor that is done looks for that after it said so.
 
 It never touches the spool itself: opening the log, changing into workdir and cloning happen in the forked child
 (job.py), so that a file server that hangs holds up that child alone. What it has to say it writes to the attempt's
@@ -29,17 +31,18 @@ whose supervisor is dead, ends what is left, and reports the attempt lost.
 
 from __future__ import annotations
 
-import ctypes
+import gc
 import os
 import signal
+import socket
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from spoold.node import cgroups, containment
 from spoold.node.cgroups import Group
-from spoold.node.job import KILLED, PR_SET_PDEATHSIG, become, exit_code, reset_signals
+from spoold.node.job import KILLED, PR_SET_PDEATHSIG, become, exit_code, is_shielded, prctl, reset_signals
+from spoold.node.resting import next_attempt
 from spoold.node.rights import may_raise
 from spoold.node.workplace import Attempt, Workplace, ring, start_time
 
@@ -47,20 +50,25 @@ PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # linux/prctl.h
 STOPPED = 143  # 128 + SIGTERM: what run counts as that was stopped before it began
 LOOK = 1.0  # seconds between two looks at the time rule, where something may have to be ended or is waited for
 HEEDED = (signal.SIGCHLD, signal.SIGUSR1)  # a child changed; the runner says: look (`go`, `stop`)
+SHORT = 0.05  # seconds in which a job that ends is told once, by its end, and not by its beginning as well
 SETTLED = 0.02  # seconds within which a cgroup is empty when the last of it has been reaped
 # Blocked, so that one that comes between a fork and the child's own settings still reaches the child.
 KEPT = (*HEEDED, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def supervise(place: Workplace, key: str, bell: int) -> None:
-    """The whole life of one attempt, in a process of its own. Returns when nothing of it is left."""
+def supervise(place: Workplace, key: str, bell: int, rest: socket.socket) -> None:
+    """The whole life of one attempt, and of those that are given later, in a process of its own. rest: see resting.py.
+    Returns when nothing is left of the last one."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_NAME, containment.SUPERVISOR.encode())
     os.setsid()
     reset_signals()
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, KEPT)
-    Supervisor(place, place.attempt(key), bell).run()
+    is_shielded()  # asked once, for all that are forked here
+    gc.disable()  # it would touch, and so copy, what is shared with the starter and with each child
+    while key and Supervisor(place, place.attempt(key), bell).run():
+        key = next_attempt(rest)
 
 
 class Supervisor:
@@ -77,18 +85,18 @@ class Supervisor:
         self.killed_for_memory = 0  # processes, before the present stage
         self.sweeper = 0  # pid of the child that stops containers
 
-    def run(self) -> None:
-        """Mark, spawn, wait, until nothing is left."""
+    def run(self) -> bool:
+        """Mark, spawn, wait, until nothing is left. Whether another attempt may be supervised by this process."""
         names = self.attempt.names()
         if "marker" in names or not self.order:
-            return
+            return True
         if not self.place.keeps_time(self.order["lapses"], first=True):
             if self.attempt.mark("runner"):
                 self.say("outcome", {"phase": "never", "reason": "the node had lost contact when it was to start"})
-            return
+            return True
         group = cgroups.here().group(self.attempt.path, self.order.get("memory_mb", 0))
         if not self.attempt.mark("supervisor", cgroups=group._asdict()):
-            return
+            return True
         self.group = group.make()
         if "setup.sh" not in names or self.set_up("run.sh" in names):
             self.stage("run")
@@ -96,6 +104,8 @@ class Supervisor:
             self.wait_for_leftovers()
             self.say("gone", {"at": time.time()})
         self.group.remove()
+        names = self.attempt.names()
+        return bool(names) and "stop" not in names
 
     # ---- stages
 
@@ -112,7 +122,7 @@ class Supervisor:
 
     def may_go(self) -> bool:
         """Whether the runner said that run may begin, and has kept the time rule since."""
-        said = self.attempt.read("go")
+        said = self.attempt.read("go") or self.order.get("go")
         return said is not None and self.place.keeps_time(said["lapses"])
 
     def is_over(self) -> bool:
@@ -137,12 +147,17 @@ class Supervisor:
             die_with(supervisor)  # first: what follows may take a while on a busy host
             self.group.enter()
             goes_on = stage == "run" and "setup_log" in self.order
-            become(self.attempt, stage, self.order, self.may_go if goes_on else self.keeps_time)
+            become(self.attempt, stage, self.order, self.may_go if goes_on else self.keeps_time, supervisor)
         self.codes[pid] = -1
         self.childless = False
-        self.say_once(f"{stage}.pid", {"pid": pid, "start": start_time(pid), "at": time.time()})
+        self.note(f"{stage}.pid", {"pid": pid, "start": start_time(pid), "at": time.time()})
         if self.attempt.has("stop"):  # it came just before
             self.signal_all(signal.SIGTERM)
+        self.wait(SHORT)
+        self.reap()
+        if self.codes[pid] < 0:
+            ring(self.bell, self.attempt.key)
+            self.end_if_due()
         while self.codes[pid] < 0:
             self.wait(LOOK if self.order.get("restartable") else None)
             self.reap()
@@ -244,20 +259,14 @@ class Supervisor:
     def say(self, name: str, value: object) -> None:
         """Write a file of the attempt, whatever it takes, and wake the runner."""
         persist(lambda: self.attempt.write(name, value))
-        ring(self.bell)
+        ring(self.bell, self.attempt.key)
 
-    def say_once(self, name: str, value: object) -> None:
-        """The same for what may be missing: a full disk must not keep us from the time rule."""
+    def note(self, name: str, value: object) -> None:
+        """Write what may be missing: a full disk must not keep us from the time rule."""
         try:
             self.attempt.write(name, value)
         except OSError:
             pass
-        ring(self.bell)
-
-
-def prctl(option: int, value: int | bytes) -> None:
-    """prctl(2) with one argument."""
-    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def die_with(supervisor: int) -> None:
@@ -280,6 +289,8 @@ def sweep(attempt: Attempt, order: dict[str, Any]) -> NoReturn:
             become_owner(order)
         code = 0 if stop_all(attempt.key, order["spool_id"], 0.0, attempt.path) else 1
     except BaseException:
+        import traceback
+
         traceback.print_exc()
     finally:
         os._exit(code)

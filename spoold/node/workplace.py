@@ -10,7 +10,7 @@
     attempts/KEY/    one attempt:
         order.json       what to spawn, made whole under another name and moved here with its directory
         setup.sh run.sh  the commands
-        go               run may begin when setup is over
+        go               run may begin when setup is over, where the order does not say so
         marker           put there if absent, as the last act before a spawn: from here on it is never started again;
                          who put it, and the attempt's cgroups
         setup.pid, run.pid      the process: pid, start time, wall clock
@@ -22,7 +22,7 @@
         git-config, git-config.password    the login to the repository that was cloned (gitlogin.py)
         containers       how the job's container wrappers called their engines
         swept            those containers were stopped, after its last process was gone
-        outcome          the last phase, when every process is gone
+        outcome          the last phase, when every process is gone, where run.exit or setup.exit does not say so
 
 Everything here is written whole (private name, then rename or link), and none of it is fsynced: what would lose it is a
 reboot, and a reboot ends the processes too; the attempt then counts as lost.
@@ -34,7 +34,6 @@ import fcntl
 import functools
 import json
 import os
-import secrets
 import time
 from typing import Any
 
@@ -66,7 +65,7 @@ class Workplace:
             except FileExistsError:
                 pass
         if not os.path.exists(self._file("memory")):
-            link_new(self._file("memory"), secrets.token_hex(8))
+            link_new(self._file("memory"), os.urandom(8).hex())
 
     def _file(self, name: str) -> str:
         return os.path.join(self.path, name)
@@ -273,7 +272,7 @@ def read_json(path: str) -> Any:
 
 def write(path: str, value: Any, mode: int = 0o600) -> None:
     """Replace a small JSON file, whole. Nobody else can read it, by default: an order holds the job's secrets."""
-    private = f"{path}.{secrets.token_hex(4)}"
+    private = f"{path}.{os.urandom(4).hex()}"
     try:
         with open(private, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, mode)) as file:
             file.write(json.dumps(value))
@@ -290,17 +289,17 @@ def _discard(private: str) -> None:
         pass  # it was never made
 
 
-def ring(bell: int) -> None:
-    """Wake the runner. bell: its FIFO, open for writing, non-blocking."""
+def ring(bell: int, key: str) -> None:
+    """Wake the runner: an attempt has changed. bell: its FIFO, open for writing, non-blocking."""
     try:
-        os.write(bell, b"!")
+        os.write(bell, f"{key}\n".encode())
     except BlockingIOError:
         pass  # it has wake-ups enough
 
 
 def link_new(path: str, text: str) -> bool:
     """Put a small text file there if absent. True: it is ours."""
-    private = f"{path}.{secrets.token_hex(4)}"
+    private = f"{path}.{os.urandom(4).hex()}"
     try:
         with open(private, "w", encoding="utf-8") as file:
             file.write(text)

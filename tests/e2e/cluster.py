@@ -40,7 +40,8 @@ QUICK = {
 SPOOLS: list[str] = []  # of every cluster of this run
 
 # A mount namespace in which this user's home is another directory ($1); $0 is the file that says so.
-AT_HOME = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/passwd && exec "$@"']
+# All of /etc, since a mount on /etc/passwd itself is gone as soon as somebody (useradd, in another test) replaces that.
+AT_HOME = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc && exec "$@"']
 
 
 class Gate:
@@ -155,8 +156,9 @@ class Cluster:
         mine = pwd.getpwuid(os.getuid())
         lines = [line for line in lines if line.split(":")[2] != str(mine.pw_uid)]
         lines.insert(0, f"{mine.pw_name}:x:{mine.pw_uid}:{mine.pw_gid}::{self.home}:/bin/bash")
-        (self.folder / "passwd").write_text("\n".join(lines) + "\n")
-        self.host = [*AT_HOME, str(self.folder / "passwd")]
+        subprocess.run(["cp", "-a", "/etc", str(self.folder / "etc")], check=True)
+        (self.folder / "etc/passwd").write_text("\n".join(lines) + "\n")
+        self.host = [*AT_HOME, str(self.folder / "etc")]
         if subprocess.run([*self.host, "true"], capture_output=True).returncode:
             pytest.skip("NOT TESTED: a home of the test's own needs a mount namespace, and so root")
         return self

@@ -103,7 +103,7 @@ def test_the_password_opens_the_repository_and_is_in_no_command_line(up: Site, s
         f'workdir: {{url: "{server.url(LOGIN)}", ref: main}}\nrun: git fetch && git log --format=%s && git remote -v\n',
     )
     up.assign()
-    up.until(lambda: "outcome" in up.attempt(key).names(), 60)
+    up.until(lambda: up.phase(key) == "ended", 60)
     assert up.log(1).splitlines()[0] == "first"
     assert f"http://127.0.0.1:{server.server_port}/repo.git (fetch)" in up.log(1)
     assert any("git-remote-http" in line for line in server.lines) and any("git fetch" in line for line in server.lines)
@@ -117,7 +117,7 @@ def test_the_password_opens_the_repository_and_is_in_no_command_line(up: Site, s
 def test_a_wrong_password_fails_setup_and_is_not_kept(up: Site, server: Server) -> None:
     key = up.task(1, f"workdir: {{url: '{server.url(f'other{LOGIN}')}'}}\nrun: x\n")
     up.assign()
-    up.until(lambda: "outcome" in up.attempt(key).names(), 60)
+    up.until(lambda: up.phase(key) == "ended", 60)
     reason = up.ended(key).reason
     assert reason.endswith(f"`git clone` of http://127.0.0.1:{server.server_port}/repo.git ended with 128")
     assert set(holding(up.attempt(key).path)) == {"order.json"}

@@ -100,7 +100,7 @@ def test_what_is_forgotten_is_out_of_sight_also_when_it_was_cut_before(place: Wo
         ({"marker": DEAD, "setup_pid": PID, "setup_exit": ended(0)}, Phase("ready", stage="setup")),
         (
             {"marker": DEAD, "setup_pid": PID, "setup_exit": ended(2)},
-            Phase("exited", stage="setup", code=2, pid=7, started_at=4.0, ended_at=6.0),
+            Phase("ended", stage="setup", code=2, pid=7, started_at=4.0, ended_at=6.0),
         ),
         (
             {"marker": DEAD, "setup_pid": PID, "setup_exit": ended(0), "run_pid": {**PID, "pid": 8}},
@@ -108,11 +108,19 @@ def test_what_is_forgotten_is_out_of_sight_also_when_it_was_cut_before(place: Wo
         ),
         (
             {"marker": DEAD, "setup_exit": ended(0), "run_pid": PID, "run_exit": ended(3)},
+            Phase("ended", code=3, pid=7, started_at=4.0, ended_at=6.0),
+        ),
+        (
+            {"marker": DEAD, "run_pid": PID, "run_exit": ended(3, gone=False)},
+            Phase("exited", code=3, pid=7, started_at=4.0, ended_at=6.0),
+        ),
+        (
+            {"marker": DEAD, "run_pid": PID, "run_exit": ended(3), "containers": "called an engine"},
             Phase("exited", code=3, pid=7, started_at=4.0, ended_at=6.0),
         ),
         (
             {"marker": DEAD, "setup_exit": ended(0), "run_exit": ended(137, fenced=True)},
-            Phase("exited", code=137, ended_at=6.0, reason="ended by its node, which had lost contact", fenced=True),
+            Phase("ended", code=137, ended_at=6.0, reason="ended by its node, which had lost contact", fenced=True),
         ),
         ({"marker": DEAD, "fail": {"reason": "no"}}, Phase("exited", stage="setup", code=1, reason="no")),
         ({"marker": DEAD, "run_exit": ended(3), "outcome": {"phase": "lost"}}, Phase("lost")),
@@ -127,7 +135,7 @@ def test_a_task_with_only_setup_is_over_with_it(place: Workplace) -> None:
     progress.prepare(place, "1.1", {}, {"setup.sh": "true"})
     put(place.attempt("1.1"), marker=DEAD, setup_pid=PID, setup_exit=ended(0))
     phase = progress.stand(place.attempt("1.1"))
-    assert (phase.phase, phase.stage, phase.code) == ("exited", "run", 0)
+    assert (phase.phase, phase.stage, phase.code) == ("ended", "run", 0)
     assert progress.is_gone(place.attempt("1.1"))
 
 

@@ -423,7 +423,7 @@ def test_nothing_is_forgotten_before_a_report_says_so(up: Site) -> None:
     up.assign()
     with pytest.raises(OSError, match=r"status\.json"):
         runner.step()
-    assert up.attempt(key).has("outcome")
+    assert up.attempt(key).has("run.exit")
     up.kill()
     up.start()
     up.until(lambda: up.place.remembered() == [])
@@ -767,7 +767,7 @@ def test_what_a_runner_that_left_had_ordered_and_nobody_begun_is_never_begun(
 def supervise_late(site: Site, key: str) -> None:
     """Let the supervisor go on that the starter had forked for an attempt, to its end."""
     code = "import sys; from spoold.node.supervisor import *; place = Workplace(sys.argv[1]); " + (
-        "supervise(place, sys.argv[2], os.open(place.bell, os.O_RDWR))"
+        "supervise(place, sys.argv[2], os.open(place.bell, os.O_RDWR), socket.socket())"
     )
     subprocess.run([sys.executable, "-c", code, site.place.path, key], check=True, timeout=20)
 
@@ -885,7 +885,7 @@ def left_alone(site: Site, seconds: float, until: Callable[[], bool] = lambda: F
         passes += 1
         if until():
             break
-        site.runner.waker.wait(min(left, site.runner.pause()))
+        site.runner.sleep(min(left, site.runner.pause()))
     return passes
 
 

@@ -135,7 +135,7 @@ def until(holds: Callable[[], object], seconds: float = 10) -> None:
 
 def over(attempt: Attempt) -> Phase:
     """Wait until nothing of an attempt is left; where it stands."""
-    until(lambda: progress.is_gone(attempt) and progress.supervisor(attempt) is None)
+    until(lambda: progress.is_gone(attempt))
     return progress.stand(attempt)
 
 
@@ -160,7 +160,7 @@ pytestmark = pytest.mark.usefixtures("starter")
 def test_an_order_starts_an_attempt_and_its_end_is_written(bench: Bench) -> None:
     attempt = bench.run("1.1", run="echo out; echo err >&2; exit 3")
     phase = over(attempt)
-    assert (phase.phase, phase.stage, phase.code, phase.fenced) == ("exited", "run", 3, False)
+    assert (phase.phase, phase.stage, phase.code, phase.fenced) == ("ended", "run", 3, False)
     assert bench.log("1.1") == "out\nerr\n"
 
 
@@ -177,11 +177,11 @@ def test_the_same_order_a_hundred_times_starts_one(bench: Bench) -> None:
 def test_two_supervisors_of_one_attempt_start_it_once(bench: Bench) -> None:
     """The marker decides, not the look before it: several are forked here before any has marked."""
     code = (
-        "import os, sys\nfrom spoold.node.supervisor import supervise\n"
+        "import os, socket, sys\nfrom spoold.node.supervisor import supervise\n"
         "from spoold.node.workplace import Attempt, Workplace\n"
         "Attempt.names = lambda self: {'order.json', 'run.sh', 'go'}  # none sees the marker of another\n"
         "place = Workplace(sys.argv[1])\nbell = os.open(place.bell, os.O_RDWR | os.O_NONBLOCK)\n"
-        "sys.stdin.read(1)\nsupervise(place, '1.1', bell)\n"
+        "sys.stdin.read(1)\nsupervise(place, '1.1', bell, socket.socket())\n"
     )
     attempt = bench.prepare("1.1", run="echo one >> $PROOF")
     racers = [subprocess.Popen([sys.executable, "-c", code, bench.place.path], stdin=subprocess.PIPE) for _ in range(4)]

@@ -42,7 +42,7 @@ class Waker:
     def __init__(self, native: bool, ignored: frozenset[bytes] = frozenset()) -> None:
         process = self.world.current
         assert process is not None
-        self.process, self.native, self.rung, self._short = process, False, False, 0
+        self.process, self.native, self.rung, self.rang, self._short = process, False, False, False, 0
 
     def watch(self, directory: str, *_: object) -> None:
         """Never heard of."""
@@ -50,10 +50,24 @@ class Waker:
     def listen(self, descriptor: int) -> None:
         """A FIFO wakes."""
         path = self.process.files[descriptor].path
-        self.process.host.listeners.setdefault(path, []).append(self.ring)
+        self.process.host.listeners.setdefault(path, []).append(self._wake)
+
+    def heard(self, descriptor: int) -> bytes:
+        """What came through a FIFO."""
+        said = b""
+        try:
+            while part := spoold.node.starter.os.read(descriptor, 4096):
+                said += part
+        except BlockingIOError:
+            pass
+        return said
 
     def ring(self) -> None:
         """Wake it."""
+        self.rang = True
+        self._wake()
+
+    def _wake(self) -> None:
         self.rung = True
         self.world.wake(self.process)
 
@@ -61,6 +75,7 @@ class Waker:
         """Sleep at most so long."""
         self.process.step()
         if not self.rung:
+            self.rang = False
             self._short = self._short + 1 if seconds < 20 else 0
             if self._short > HASTE:
                 seconds = max(seconds, min(60.0, 1.5 ** (self._short - HASTE)))

@@ -20,6 +20,7 @@ from tests.simulation.world import Process, World
 
 WHOLE = 1000
 LATE = 3.0  # seconds in which a supervisor notices that its host woke up
+FOR = 1800.0  # seconds for which a supervisor rests: jobs here are longer and fewer than where that pays
 IDLE = 600.0  # seconds between two looks of a starter that has nothing to do
 
 
@@ -111,6 +112,7 @@ class OneStarter(Starter):
         self.process = host.world.current
         assert self.process is not None
         self.orders = _os().open(self.place.orders, os.O_RDWR | os.O_NONBLOCK)
+        self.resting = Rest(self.process)  # type: ignore[assignment]
         self.seen_runner = host.monotonic()
         host.listeners[self.place.orders] = [lambda: host.world.wake(self.process)]
 
@@ -121,9 +123,37 @@ class OneStarter(Starter):
             reap()
             self.process.signals.clear()
             for key in self.read_orders():
-                self.process.on_fork = lambda key=key: supervise(self.process, self.place.path, key)
+                self.process.on_fork = lambda key=key: supervise(self.process, self.place.path, key, self.resting)
                 self.look_at(key)
             self.process.wait(IDLE)
+
+
+class Rest:
+    """In place of spoold.node.resting.Resting: supervisors whose attempt is over, of which one takes the next."""
+
+    def __init__(self, starter: Process) -> None:
+        self.starter, self.theirs = starter, None
+        self.waiting: list[Process] = []
+        self.given: dict[Process, str] = {}
+
+    def give(self, key: str) -> bool:
+        """Whether one rests, as far as the starter knows: it may have been killed."""
+        if not self.waiting:
+            return False
+        process = self.waiting.pop()
+        self.given[process] = key
+        self.starter.world.wake(process)
+        return True
+
+    def next_attempt(self, process: Process) -> str:
+        """The supervisor's side."""
+        self.waiting.append(process)
+        end = process.world.now + FOR
+        while self.starter.alive and process not in self.given and process.world.now < end:
+            process.wait(end - process.world.now)
+        if process in self.waiting:
+            self.waiting.remove(process)
+        return self.given.pop(process, "")
 
 
 def _os() -> Any:
@@ -151,16 +181,17 @@ def _starter_main(path: str, host: Host) -> None:
         OneStarter(path, lock, host).run()
 
 
-def supervise(starter: Process, path: str, key: str) -> Process:
+def supervise(starter: Process, path: str, first: str, rest: Rest) -> Process:
     """Fork a supervisor."""
     world, host = starter.world, starter.host
 
     def main() -> None:
-        place = Workplace(path)
+        place, key = Workplace(path), first
         bell = _os().open(place.bell, os.O_RDWR | os.O_NONBLOCK)
-        Watcher(place, place.attempt(key), bell).run()
+        while key and Watcher(place, place.attempt(key), bell).run():
+            key = rest.next_attempt(process)
 
-    process = Process(world, host, f"supervisor of {key}@{host.name}", main)
+    process = Process(world, host, f"supervisor of {first}@{host.name}", main)
     process.parent, process.subreaper, process.command = starter, True, starter.command
     starter.children.append(process)
     return world.spawn(process, process.rng.random() ** 4 * 2)

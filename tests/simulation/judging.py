@@ -58,7 +58,7 @@ def judge(cluster: Cluster, peace: float) -> None:
         return
     for folder in (spool.pending, spool.requests, spool.running):
         names = [entry.name for entry in disk.list(folder)]
-        if folder == spool.pending:  # an empty file is no task (spool(5)): who was to write it died before
+        if folder != spool.running:  # an empty file is nothing (spool(5)): who was to write it died before
             names = [name for name in names if disk.read(f"{folder}/{name}")]
         if names:
             fault(f"{folder} still holds {names}")

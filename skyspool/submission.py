@@ -5,6 +5,8 @@ durable: when `drop` returns, the job outlives a power loss (promise P1). NotDur
 the time in microseconds and three random letters, in base 32, so that names sort in order of submission; LABEL@TOKEN is
 the handle by which the job can be named before it has an ID. Nothing here needs a head.
 
+`drop_many` does each of these steps for all its files before the next step, so that two calls make all of them durable.
+
 Cut before the rename: a file is left in tmp/, which nobody looks at. Cut after it: the job is submitted.
 """
 
@@ -14,6 +16,8 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from spool_layout import history, reserve
@@ -55,18 +59,70 @@ class NotDurable(SpoolError):
     exit_code = 3
 
 
+class PartlyDropped(NotDurable):
+    """Of many files the first ones were submitted. dropped: those."""
+
+    def __init__(self, message: str, hint: str, dropped: list[Dropped]) -> None:
+        super().__init__(message, hint)
+        self.dropped = dropped
+
+
 def token(now: float | None = None) -> str:
     """14 letters that sort by time: microseconds since 1970, then chance."""
-    microseconds = time.time_ns() // 1000 if now is None else int(now * 1e6)
+    return _token(time.time_ns() // 1000 if now is None else int(now * 1e6))
+
+
+def _token(microseconds: int) -> str:
     letters = [ALPHABET[(microseconds >> 5 * place) & 31] for place in reversed(range(TIME_LETTERS))]
     return "".join(letters) + "".join(ALPHABET[byte & 31] for byte in os.urandom(CHANCE_LETTERS))
 
 
 def drop(spool: Spool, disk: Disk, name: str, text: bytes) -> Dropped:
     """Submit a task file's text. name: any label. Full; SpoolError where the spool may not be written to."""
+    _check_room(spool, disk)
+    return _put(spool, disk, drop_name(name, token()), spool.pending, text)
+
+
+def drop_many(spool: Spool, disk: Disk, tasks: Sequence[tuple[str, bytes]]) -> list[Dropped]:
+    """Submit the texts of many task files, (name, text) each, in this order.
+
+    Full, SpoolError: none was submitted. PartlyDropped: only the first ones were. NotDurable: all were, or may have
+    been, and may not outlive a power loss.
+    """
+    _check_room(spool, disk)
+    now, mode = time.time_ns() // 1000, mode_of_files(disk, spool)
+    files = [drop_name(name, _token(now + number)) for number, (name, _) in enumerate(tasks)]
+    try:
+        for file, (_, text) in zip(files, tasks, strict=True):
+            disk.publish(os.path.join(spool.tmp, file), text, mode=mode, durable=False)
+        disk.sync_all(spool.settings)
+    except OSError as error:
+        _take_back(spool, disk, files)
+        raise _nothing(spool, spool.pending, error) from error
+    dropped: list[Dropped] = []
+    for file in files:
+        try:
+            dropped.append(_move(spool, disk, file, spool.pending))
+        except SpoolError as error:
+            _take_back(spool, disk, files[len(dropped) + 1 :])
+            if not dropped:
+                raise
+            message = f"only {len(dropped)} of {len(files)} files were submitted: {error.message}"
+            raise PartlyDropped(message, "skyspool queue", dropped) from error
+    _settle(spool, disk, spool.pending, f"{len(files)} files were")
+    return dropped
+
+
+def _check_room(spool: Spool, disk: Disk) -> None:
     if lacks := reserve.lack(disk.room(spool.pending)):
         raise Full(f"nothing was submitted: {spool.root} is full: {lacks}", MAKE_ROOM)
-    return _put(spool, disk, drop_name(name, token()), spool.pending, text)
+
+
+def _take_back(spool: Spool, disk: Disk, files: list[str]) -> None:
+    """Remove from tmp/ what will not be submitted; what stays there nobody looks at."""
+    for file in files:
+        with suppress(OSError):
+            disk.remove(os.path.join(spool.tmp, file))
 
 
 def ask(spool: Spool, disk: Disk, text: bytes) -> Dropped:
@@ -75,10 +131,20 @@ def ask(spool: Spool, disk: Disk, text: bytes) -> Dropped:
 
 
 def _put(spool: Spool, disk: Disk, file: str, folder: str, text: bytes) -> Dropped:
-    private = os.path.join(spool.tmp, file)
+    try:
+        disk.publish(os.path.join(spool.tmp, file), text, mode=mode_of_files(disk, spool))
+    except OSError as error:
+        raise _nothing(spool, folder, error) from error
+    dropped = _move(spool, disk, file, folder)
+    _settle(spool, disk, folder, f"{os.path.join(folder, file)} was")
+    return dropped
+
+
+def _move(spool: Spool, disk: Disk, file: str, folder: str) -> Dropped:
+    """From tmp/ into a drop box. NotDurable: it may be there. SpoolError: it is not."""
+    private, written = os.path.join(spool.tmp, file), None
     moving = False
     try:
-        disk.publish(private, text, mode=mode_of_files(disk, spool))
         written = disk.stat(private)
         moving = True
         if not disk.move(private, os.path.join(folder, file), written.st_ino if written else None):
@@ -91,19 +157,28 @@ def _put(spool: Spool, disk: Disk, file: str, folder: str, text: bytes) -> Dropp
                 f"{os.path.join(folder, file)} may have been submitted: {error.strerror}",
                 "skyspool queue      # before you submit it a second time",
             ) from error
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Full(f"nothing was submitted: {spool.root}: {error.strerror}", MAKE_ROOM) from error
-        raise SpoolError(
-            f"nothing was submitted: {error.filename or spool.root}: {error.strerror}", f"ls -ld {spool.tmp} {folder}"
-        ) from error
+        raise _nothing(spool, folder, error) from error
+    return Dropped(file, written.st_ctime, written.st_ino) if written else Dropped(file, 0.0)
+
+
+def _nothing(spool: Spool, folder: str, error: OSError) -> SpoolError:
+    """Why nothing was submitted."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Full(f"nothing was submitted: {spool.root}: {error.strerror}", MAKE_ROOM)
+    return SpoolError(
+        f"nothing was submitted: {error.filename or spool.root}: {error.strerror}", f"ls -ld {spool.tmp} {folder}"
+    )
+
+
+def _settle(spool: Spool, disk: Disk, folder: str, what: str) -> None:
+    """Make durable what was moved into a drop box. NotDurable. what: "… was"."""
     try:
         make_durable(spool, disk, folder)
     except OSError as error:
         raise NotDurable(
-            f"{os.path.join(folder, file)} was submitted, but could not be made durable: {error.strerror}",
+            f"{what} submitted, but could not be made durable: {error.strerror}",
             "skyspool queue      # do not submit it a second time",
         ) from error
-    return Dropped(file, written.st_ctime, written.st_ino) if written else Dropped(file, 0.0)
 
 
 def _may_have_left(disk: Disk, private: str) -> bool:

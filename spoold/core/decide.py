@@ -308,9 +308,12 @@ def start(tick: Decision) -> None:
     judged: dict[object, bool] = {}
     for job in [job for job in state.jobs.values() if job.status is Status.PENDING and not job.problem]:
         shape = (job.task.num_nodes, job.task.demands)
-        if shape not in judged:
-            judged[shape] = not state.nodes or could_ever(shape[1], shape[0], state.nodes.values())
-        judge_waiting(tick, job, judged[shape])
+        possible = judged.get(shape)
+        if possible is None:
+            possible = not state.nodes or could_ever(shape[1], shape[0], state.nodes.values())
+            judged[shape] = possible
+        if not possible or job.unsatisfiable_since is not None:
+            judge_waiting(tick, job, possible)
 
 
 def judge_waiting(tick: Decision, job: Job, possible: bool) -> None:

@@ -117,11 +117,20 @@ class Observer:
         """What became of the files of waiting jobs; and the names that are none of theirs."""
         fresh: list[Entry] = []
         theirs: list[Entry] = []
-        for entry in pending:
-            if entry.name not in self.leaving:
-                (theirs if entry.name in self.state.waiting else fresh).append(entry)
-        changes = self._deleted({entry.name for entry in theirs})
-        replaced = [entry for entry in theirs if entry.inode != self._job(entry).inode]
+        replaced: list[Entry] = []
+        waiting, jobs, leaving = self.state.waiting, self.state.jobs, self.leaving
+        for entry in pending:  # a hundred thousand may wait
+            name, inode = entry
+            if name in leaving:
+                continue
+            ident = waiting.get(name)
+            if ident is None:
+                fresh.append(entry)
+                continue
+            theirs.append(entry)
+            if inode != jobs[ident].inode:
+                replaced.append(entry)
+        changes = self._deleted(theirs)
         end = time.monotonic() + READ_FOR
         for entry in self._in_turns(dict.fromkeys([*replaced, *self._next_turn(theirs)])):
             change = self._compare(entry)
@@ -144,9 +153,13 @@ class Observer:
     def _job(self, entry: Entry) -> Job:
         return self.state.jobs[self.state.waiting[entry.name]]
 
-    def _deleted(self, listed: set[str]) -> list[Change]:
-        """Waiting files in none of the listings of pending/, our claim directory and running/, in this order."""
-        missing = self.state.waiting.keys() - listed
+    def _deleted(self, theirs: list[Entry]) -> list[Change]:
+        """Waiting files in none of the listings of pending/, our claim directory and running/, in this order.
+
+        theirs: those that the first one has."""
+        missing = set[str]()
+        if len(theirs) < len(self.state.waiting):
+            missing = self.state.waiting.keys() - {entry.name for entry in theirs}
         if missing or self.missing:
             missing = self._missing_for_long(missing)
         if not missing:

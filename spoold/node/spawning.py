@@ -18,6 +18,7 @@ from spoold.node.workplace import Workplace, read
 
 log = logging.getLogger("spoold.node")
 
+BELIEVED = 0.2  # seconds for which a starter that was seen is taken to live
 LONGEST_PAUSE = 30.0  # seconds between two tries
 
 
@@ -31,18 +32,25 @@ class Starters:
         self.place, self.keeper = place, keeper
         self.orders = os.open(place.orders, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self.trouble = ""
-        self._next_try = 0.0
+        self._next_try = self._seen = 0.0
         self._pause = 0.5
 
     def order(self, key: str) -> None:
         """Tell the starter to look at an attempt (or another order, see starter.py); start one if none lives. Orders
         are repeated until they show."""
-        if not self.place.has_starter() and not self._start():
+        if not self._lives() and not self._start():
             return
         try:
             os.write(self.orders, f"{key}\n".encode())
         except BlockingIOError:
             pass  # the FIFO is full of orders: this one is repeated
+
+    def _lives(self) -> bool:
+        """Whether a starter lives, or did a moment ago: where it has gone, the order is repeated."""
+        now = time.monotonic()
+        if now - self._seen > BELIEVED:
+            self._seen = now if self.place.has_starter() else 0.0
+        return self._seen > 0.0
 
     def _start(self) -> bool:
         """Whether one may be coming up; it reads the FIFO from its beginning then."""
@@ -62,7 +70,7 @@ class Starters:
 
     def look(self) -> None:
         """Once a pass: whether the starter that was started came up."""
-        if self.place.has_starter():
+        if self._lives():
             self.trouble, self._pause = "", 0.5
         elif self._pause > 2.0:
             lines = (read(os.path.join(self.place.path, "starter.log")) or "").strip().splitlines()

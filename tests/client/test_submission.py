@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from skyspool import plain, submission
-from skyspool.submission import NotDurable, Refused, await_id, drop, mark, token
+from skyspool.submission import NotDurable, PartlyDropped, Refused, await_id, drop, drop_many, mark, token
 from spool_layout.errors import SpoolError
 from spool_layout.paths import is_handle
 from spool_layout.storage import Disk
@@ -40,6 +40,10 @@ class Recorder(Disk):
     def sync(self, directory: str) -> None:
         self._note(f"sync {os.path.basename(directory)}")
         super().sync(directory)
+
+    def sync_all(self, path: str) -> None:
+        self._note(f"sync all of {os.path.basename(path)}")
+        super().sync_all(path)
 
 
 def test_a_drop_is_durable_file_and_name_before_it_returns(scene: Scene) -> None:
@@ -74,6 +78,61 @@ def test_where_a_drop_box_hides_its_names_the_whole_file_system_is_made_durable(
     disk = Hiding()
     drop(scene.spool, disk, "train", TEXT)
     assert disk.calls[-2:] == ["move pending", "sync all of spool.yaml"]
+
+
+MANY = [(f"train{number}", f"run: echo {number}\n...\n".encode()) for number in range(3)]
+WRITTEN = ["publish tmp (not durable)"] * 3
+
+
+def test_many_are_made_durable_together_before_and_after_they_are_moved(scene: Scene) -> None:
+    disk = Recorder()
+    dropped = drop_many(scene.spool, disk, MANY)
+    assert disk.calls == [*WRITTEN, "sync all of spool.yaml", *["move pending"] * 3, "sync pending"]
+    assert [Path(scene.spool.dropped(one.file)).read_bytes() for one in dropped] == [text for _, text in MANY]
+    assert [Path(scene.spool.dropped(one.file)).stat().st_ino for one in dropped] == [one.inode for one in dropped]
+    assert sorted(scene.files("pending"), key=lambda file: file.partition("@")[2]) == [one.file for one in dropped]
+    assert [one.handle.partition("@")[0] for one in dropped] == [name for name, _ in MANY]
+    assert scene.files("tmp") == []
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_where_writing_many_fails_none_is_submitted(scene: Scene, at: int) -> None:
+    with pytest.raises(SpoolError, match=r"^nothing was submitted: .*Input/output error"):
+        drop_many(scene.spool, Failing(at), MANY)
+    assert scene.files("pending") == scene.files("tmp") == []
+
+
+@pytest.mark.parametrize("at", range(3))
+def test_where_moving_many_fails_it_is_told_how_many_were_submitted(scene: Scene, at: int) -> None:
+    with pytest.raises(SpoolError) as raised:
+        drop_many(scene.spool, Failing(4 + at), MANY)
+    assert len(scene.files("pending")) == at and len(scene.files("tmp")) == 1
+    if at:
+        assert isinstance(raised.value, PartlyDropped)
+        assert raised.value.message.startswith(f"only {at} of 3 files were submitted: ")
+        assert sorted(one.file for one in raised.value.dropped) == sorted(scene.files("pending"))
+    else:
+        assert raised.value.message.startswith("nothing was submitted: ")
+
+
+def test_where_the_names_of_many_could_not_be_made_durable_they_were_submitted(scene: Scene) -> None:
+    with pytest.raises(NotDurable, match=r"^3 files were submitted, but could not be made durable"):
+        drop_many(scene.spool, Failing(7), MANY)
+    assert len(scene.files("pending")) == 3
+
+
+class Failing(Recorder):
+    """Its n-th call fails, counted from 0."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+
+    def _note(self, call: str) -> None:
+        if len(self.calls) == self.at:
+            self.at = -1
+            raise OSError(errno.EIO, os.strerror(errno.EIO), call)
+        self.calls.append(call)
 
 
 def test_where_the_spool_may_not_be_written_to(scene: Scene) -> None:

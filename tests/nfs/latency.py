@@ -5,8 +5,8 @@
 Boots a bench with a client, a head and a node, each on a machine of its own, drops one file after the other, each when
 all has been quiet for `--rest` seconds (0: while somebody is at work), and prints seconds: minimum, median, maximum,
 and the same in polling intervals. The machines of a bench have one clock, and are slow: what a head's tick, a runner's
-pass and a bash cost there is printed too, as the time of the same job where nobody waits (`poll` of 10 ms). The promise:
-one interval in the median and two at worst, plus 30 ms on a real machine.
+pass and a bash cost there is printed too, as the time of the same job where nobody waits (`poll` of 10 ms). The
+promise: one interval in the median and two at worst, plus 30 ms on a real machine.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def test_one_whose_attempt_was_stopped_takes_no_other(bench: Bench, starter: sub
     runs(attempt)
     pid = supervisor(attempt)
     until(lambda: progress.Ending(0.1).step(attempt))
-    until(lambda: progress.supervisor(attempt) is None)
+    until(lambda: progress.supervisor(attempt) is None, resting.FOR / 2)
     other = bench.run("2.1", run="exit 0")
     assert over(other).code == 0 and other.read("marker")["pid"] != pid
 

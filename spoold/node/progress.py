@@ -186,10 +186,11 @@ class Ending:
         found, watcher = processes(attempt), supervisor(attempt)
         if not found and watcher is None and group(attempt).is_empty():
             return True
-        if since is None:
-            self._ask(found, watcher)
-        elif boot_time() - since["at"] >= self.grace:
+        if since is not None and boot_time() - since["at"] >= self.grace:
             self._kill(attempt, found, watcher)
+        elif not attempt.has("asked"):
+            self._ask(found, watcher)
+            attempt.write("asked", {"at": boot_time()})
         return False
 
     def _ask(self, found: list[Process], watcher: Process | None) -> None:

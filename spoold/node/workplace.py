@@ -18,6 +18,7 @@
         gone             nothing of the attempt is left (where something was, when its last stage had ended)
         fail             why it could not even be started
         stop             since when its processes are being ended
+        asked            they were asked to (SIGTERM)
         kill             the grace time is over: its supervisor, too, kills what is left
         git-config, git-config.password    the login to the repository that was cloned (gitlogin.py)
         containers       how the job's container wrappers called their engines

@@ -17,6 +17,7 @@ import json
 import os
 import select
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -238,7 +239,7 @@ class RealNode:
         assert self.runner is not None
         bell = os.dup(self.runner.bell)
         self._leave_behind()
-        supervisor.supervise(self.place, key, bell)
+        supervisor.supervise(self.place, key, bell, socket.socket())  # no starter has another attempt for it
 
     def _leave_behind(self) -> None:
         """In a fork: what is the runner's, and ours in a starter's place."""

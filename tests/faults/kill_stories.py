@@ -247,7 +247,7 @@ def see_an_end(s: Scene) -> None:
     n.run()
     attempt = n.attempt("hold")
     n.let_end("hold")
-    n.until(lambda: progress.is_gone(attempt) and progress.supervisor(attempt) is None)
+    n.until(lambda: progress.is_gone(attempt))
     n.act_pass()
     s.look()
     n.act_pass()

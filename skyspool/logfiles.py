@@ -9,6 +9,7 @@ A log that is not there yet is waited for with care (`Folder`): looking for it a
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from typing import NamedTuple
@@ -106,7 +107,9 @@ class Folder:
                 stamp = self._stamps.get(level, _Stamp()).seen(stamp_of(level))
             except PermissionError:
                 continue  # its stamp is not ours to know
-            except OSError:
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ESTALE):
+                    raise
                 return False  # not there: that could be asked, since what is above stands still
             self._stamps[level] = stamp
             if not stamp.age > self.STEP and not stamp.restless > self.BUSY:
@@ -154,6 +157,12 @@ class Reader:
         ):
             self._folder = None
         return self._folder is None
+
+    def arrive(self) -> bool:
+        """Whether the file is there, when it is not too early to look."""
+        if self._folder is not None:
+            self._folder.wait()
+        return self.is_there()
 
     def new(self) -> bytes:
         """The next piece, at most CHUNK bytes; b"" for nothing new."""

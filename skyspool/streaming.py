@@ -37,7 +37,7 @@ class Source:
 
     def tail(self, lines: int) -> int:
         """Begin with the last `lines` lines; how many lines there were, counted up to `lines`."""
-        if not self.reader.is_there():
+        if not self.reader.arrive():
             return 0
         self.reader.offset = tail_offset(self.reader.path, lines)
         return lines if self.reader.offset else count_lines(self.reader.path, lines)
@@ -65,15 +65,13 @@ def folder_of(cluster: Cluster, job: Job) -> Folder | None:
 def sources(
     cluster: Cluster, disk: Disk, state: State, job: Job, folder: Folder | None
 ) -> tuple[list[Source], list[Source]]:
-    """(setup, run): the files of a job's latest attempt, by rank. Waits until it is not too early to look for them."""
+    """(setup, run): the files of a job's latest attempt, by rank."""
     place, count = cluster.spool.log_dir(job.id, job.attempt), job.task.num_nodes
     setup, run = [], []
     for rank, allocation in enumerate(job.allocations):
         setup.append(Source(os.path.join(place, setup_log(rank, count, allocation.node)), b"(setup) ", folder))
         prefix = b"" if count == 1 else b" "
         run.append(Source(os.path.join(place, run_log(rank, count, allocation.node)), prefix, folder))
-    if folder is not None:
-        folder.wait()
     name_setups(cluster, disk, state, job, setup)
     name_ranks(state, job, run)
     return setup, run
@@ -161,7 +159,7 @@ def begin(setup: list[Source], run: list[Source], tail: int) -> bool:
         if left > 0:
             before.tail(left)
         else:
-            before.reader.offset = size(before.reader.path) if before.reader.is_there() else 0
+            before.reader.offset = size(before.reader.path) if before.reader.arrive() else 0
     return any(source.reader.offset for source in (*setup, *run))
 
 
@@ -175,6 +173,8 @@ def silent(job: Job) -> str:
 def show(cluster: Cluster, disk: Disk, state: State, job: Job, tail: int, raw: bool) -> int:
     """What a job has printed so far. 0 for a job that is not over, as under SkyPilot."""
     setup, run = sources(cluster, disk, state, job, folder_of(cluster, job))
+    for source in (*setup, *run):
+        source.reader.arrive()
     begin(setup, run, tail)
     printed = Screen(raw).drain([*setup, *run], last=True)
     if not run or not (printed or job.live):

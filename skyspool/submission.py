@@ -107,6 +107,8 @@ def drop_many(spool: Spool, disk: Disk, tasks: Sequence[tuple[str, bytes]]) -> l
             _take_back(spool, disk, files[len(dropped) + 1 :])
             if not dropped:
                 raise
+            with suppress(OSError):
+                make_durable(spool, disk, spool.pending)
             message = f"only {len(dropped)} of {len(files)} files were submitted: {error.message}"
             raise PartlyDropped(message, "skyspool queue", dropped) from error
     _settle(spool, disk, spool.pending, f"{len(files)} files were")

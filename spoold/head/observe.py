@@ -157,9 +157,9 @@ class Observer:
         """Waiting files in none of the listings of pending/, our claim directory and running/, in this order.
 
         theirs: those that the first one has."""
-        missing = set[str]()
-        if len(theirs) < len(self.state.waiting):
-            missing = self.state.waiting.keys() - {entry.name for entry in theirs}
+        listed, missing = {entry.name for entry in theirs}, set[str]()
+        if len(listed) < len(self.state.waiting):
+            missing = self.state.waiting.keys() - listed
         if missing or self.missing:
             missing = self._missing_for_long(missing)
         if not missing:

@@ -34,6 +34,10 @@ class Attention:
         if self.everything:
             self._all_seen = now
 
+    def forget(self) -> None:
+        """A pass has failed: the next one looks at everything, whoever wakes it."""
+        self._all_seen = float("-inf")
+
     def is_due(self, key: str) -> bool:
         """Whether to look where an attempt stands."""
         return self.everything or key in self._keys

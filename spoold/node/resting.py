@@ -4,8 +4,8 @@ A supervisor tells the starter that it rests, and waits; the starter gives it th
 then it ends. Both talk over one socket pair: of those that rest any may take what is given. A starter that is gone ends
 all that rest, since nobody holds the other end.
 
-Level-triggered, like all here: an order that a supervisor was given and did not carry out, since it was killed, is
-repeated by the runner; one that two were given is carried out by whoever makes the marker.
+Level-triggered, like all here: an order that was given to one that had been killed is repeated by the runner, and what
+is given twice in a row is for a new supervisor; one that two were given is carried out by whoever makes the marker.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class Resting:
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.ours.setblocking(False)
         self._since: list[float] = []
+        self._given = ""
 
     def hear(self) -> None:
         """Take in who has come to rest. Of too many, some end."""
@@ -38,9 +39,10 @@ class Resting:
             self._dismiss()
 
     def give(self, key: str) -> bool:
-        """Give an attempt to one that rests. False: none does."""
-        if not self._since:
+        """Give an attempt to one that rests. False: none does, or none took it when it was given last."""
+        if not self._since or key == self._given:
             return False
+        self._given = key
         self._since.pop()
         return self._send(key.encode())
 

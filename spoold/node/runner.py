@@ -113,7 +113,8 @@ class Runner:
         self.written_at = 0.0
         self.assigned = Assigned(FORMAT, self.settings.name, (0, 0), 0)
         self.final: dict[str, Phase] = {}
-        self.ending: set[str] = set()  # attempts of which the last pass ended what is left
+        self.ending: set[str] = set()  # attempts of which this pass ends what is left
+        self.were_ending: set[str] = set()  # those of which the last pass did
         self.troubles: dict[str, str] = {}  # attempt, ASSIGNED or LOCAL -> what is wrong with it, told in status.json
         self.unclear: dict[str, str] = {}  # attempt -> why it cannot be told where it stands; told too
         self.checked = self.went_back = False  # whether it was asked if the spool went back in time; whether it did
@@ -149,6 +150,7 @@ class Runner:
                 trouble, pause = "", self.pause()
             except OSError as error:
                 self.check_mounted()
+                self.attention.forget()
                 if str(error) != trouble:
                     log.error("%s; tries again", error)
                 trouble, pause = str(error), min(max(1.0, 2 * pause), 15.0)
@@ -213,7 +215,7 @@ class Runner:
 
     def step(self) -> None:
         """One pass."""
-        self.ending.clear()
+        self.were_ending, self.ending = self.ending, set()
         self.waker.watch(self.spool.node(self.node))
         if self.written is None or self.notice_lapse():
             self.report(force=True)
@@ -372,8 +374,9 @@ class Runner:
     def _known(self, key: str) -> Phase | None:
         """Where an attempt stood, if nobody said that this has changed."""
         phase = self.standing.get(key)
-        ending = phase is not None and phase.phase == "exited"  # each pass goes on with what is left of it
-        return None if ending or key in self.unclear or self.attention.is_due(key) else phase
+        exited = phase is not None and phase.phase == "exited"  # each pass goes on with what is left of it
+        due = exited or key in self.were_ending or key in self.unclear or self.attention.is_due(key)
+        return None if due else phase
 
     def try_to_stand(self, key: str) -> Phase:
         """Where one attempt stands; as reported last where that cannot be told, which concerns it alone."""

@@ -136,6 +136,7 @@ class Supervisor:
 
     def stage(self, stage: str) -> int:
         """Spawn one stage and wait for its end: the exit code, 128 + N for signal N."""
+        self.gone = False  # what the stage before said is past
         self.killed_for_memory = self.group.killed_for_memory()
         supervisor = os.getpid()
         try:
@@ -242,6 +243,7 @@ class Supervisor:
         except OSError:
             return  # the next round tries again
         self.codes[self.sweeper] = -1
+        self.childless = False
         if self.sweeper == 0:
             sweep(self.attempt, self.order)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +122,36 @@ def test_what_is_gone_when_the_stop_is_written_is_not_looked_for(
     other = bench.place.attempt("2.1")
     assert not attempt.has("kill") and progress.stand(other).phase == "running"
     assert len(progress.processes(other)) == 1
+
+
+FAILS = """
+import os, socket, sys
+from spoold.node import supervisor
+from spoold.node.workplace import Workplace
+place, forks = Workplace(sys.argv[1]), [os.fork]
+def fork():
+    if not forks:
+        raise BlockingIOError(11, "no more processes")
+    return forks.pop()()
+supervisor.os.fork = fork
+supervisor.supervise(place, "1.1", os.open(place.bell, os.O_RDWR | os.O_NONBLOCK), socket.socket())
+"""
+
+
+def test_one_that_cannot_fork_after_setup_says_that_nothing_is_left(bench: Bench) -> None:
+    """Else what is below it later, of another attempt, is taken for what is left of this one, and ended."""
+    attempt = bench.prepare("1.1", setup="exit 0", run="echo ran >> $PROOF")
+    subprocess.run([sys.executable, "-c", FAILS, bench.place.path], check=True, timeout=20)
+    assert progress.is_gone(attempt) and progress.Ending(0.0).step(attempt)
+    assert "no more processes" in progress.stand(attempt).reason and bench.proof == []
+
+
+def test_what_is_given_twice_is_for_a_new_one(rest: Resting) -> None:
+    """The one that was to take it was killed."""
+    for _ in range(3):
+        rest.theirs.send(b"rests")
+    rest.hear()
+    assert [rest.give(key) for key in ("1.1", "1.1", "2.1", "1.1", "3.1")] == [True, False, True, True, False]
 
 
 def test_those_that_rest_end_with_their_starter(bench: Bench, starter: subprocess.Popen[bytes]) -> None:

@@ -484,6 +484,20 @@ def test_a_job_whose_supervisor_was_killed_is_ended_and_lost(up: Site) -> None:
     assert progress.processes(up.attempt(key)) == []
 
 
+def test_what_is_being_ended_is_looked_at_whoever_wakes_the_runner(up: Site) -> None:
+    key = up.task(1, f"run: {RESISTS}; sleep 300\n")
+    up.assign()
+    up.until(lambda: up.phase(key) == "running" and len(progress.processes(up.attempt(key))) >= 2)
+    kill(up.supervisor(key))
+    runner = up.runner
+    assert runner is not None
+    for number in range(3):
+        up.step()
+        assert runner.ending == {key}
+        runner.attention.woken(100.0 + number / 10, by_disk=False, bell=b"9.9\n")
+    assert not runner.attention.everything
+
+
 def test_a_killed_supervisor_whose_job_had_ended_leaves_the_outcome_known(up: Site) -> None:
     key = up.task(1, "run: |\n  setsid -f sleep 301\n  exit 4\n", nodes=[NODE, "n2"], addresses=["a", "b"])
     up.assign()

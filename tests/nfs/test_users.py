@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import sysconfig
@@ -76,11 +77,18 @@ class Shared:
         eventually(holds, 60, lambda: "\n".join(d.out + d.err for d in self.daemons), 0.25)  # type: ignore[arg-type]
 
     def submit(self, uid: int, *words: str) -> str:
-        """A job's ID."""
+        """A job's ID: `exec` tells a handle where the head has not taken it within a second."""
         said = self.says(uid, "a", "exec", "-d", "--", *words)
-        ident = said.rpartition("ID: ")[2].strip()
-        assert ident.isdigit(), said
-        return ident
+        _, known, word = said.rpartition("Job submitted, ")
+        assert known, said
+        word = word.partition(": ")[2].strip()
+        self.eventually(lambda: self.ident(uid, word))
+        return self.ident(uid, word)
+
+    def ident(self, uid: int, word: str) -> str:
+        """The ID of what an ID or a handle means; "" while it has none."""
+        found = re.search(r"^Job (\d+): ", self.says(uid, "a", "logs", "--status", word, check=None), re.MULTILINE)
+        return found[1] if found else ""
 
 
 @pytest.fixture(scope="module", params=VERSIONS)

@@ -25,7 +25,7 @@ def spend(seconds):
     while time.monotonic() < end:  # a sleep of this kernel lasts to its next tick, of which the server has as many
         pass
 for number in range(count):
-    time.sleep(max(0, begin + (number + 0.2) * each - time.time()))
+    time.sleep(max(0, begin + (number + 0.2) * each - time.time()))  # the schedule of both hosts
     spend(number % 10 * 0.001)
     os.mkdir(f"{root}/{number}")
     spend(0.002)
@@ -45,11 +45,11 @@ for number in range(count):
     reader = Reader(path, 0, folders[-1])
     at_once = lambda path=path: insist(path, lambda: length(path)) is not None
     looks.append(reader.is_there if sys.argv[5] == "careful" else at_once)
-    time.sleep(max(0, begin + number * each - time.time()))
+    time.sleep(max(0, begin + number * each - time.time()))  # the schedule of both hosts
     while not looks[-1]() and time.time() < begin + (number + 0.9) * each:
-        time.sleep(0)
+        time.sleep(0)  # no pause is wanted, so that the moment is met; whoever else is to run may
 while not any(entry.name == "made" for entry in disk.list(root)):
-    time.sleep(0.1)
+    time.sleep(0.1)  # between two looks: NFS tells nobody of a change
 for folder in folders:
     folder.over = True
 print(sum(not look() for look in looks))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from spool_layout.records import NodeStatus, Phase
@@ -50,8 +51,11 @@ def test_after_a_pass_that_failed_all_is_looked_at(attention: Attention) -> None
     assert attention.everything
 
 
+PLAIN = NodeStatus(format=1, node="n1", host="h", incarnation=1, beat=1, interval=1.0)
+
+
 def status(**more: object) -> NodeStatus:
-    return NodeStatus(format=1, node="n1", host="h", incarnation=1, beat=1, interval=1.0, **more)  # type: ignore[arg-type]
+    return msgspec.structs.replace(PLAIN, **more)
 
 
 def test_nobody_waits_to_hear_what_was_begun_read_or_forgotten() -> None:

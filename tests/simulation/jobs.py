@@ -112,6 +112,7 @@ class OneStarter(Starter):
         self.process = host.world.current
         assert self.process is not None
         self.orders = _os().open(self.place.orders, os.O_RDWR | os.O_NONBLOCK)
+        # In place of the product's, whose socket pair would be the real kernel's: the starter uses both alike.
         self.resting = Rest(self.process)  # type: ignore[assignment]
         self.seen_runner = host.monotonic()
         host.listeners[self.place.orders] = [lambda: host.world.wake(self.process)]

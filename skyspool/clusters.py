@@ -14,7 +14,7 @@ directory in SKYSPOOL_DIR, else the default of the configuration, else its only 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from skyspool import plain
@@ -34,7 +34,8 @@ T = TypeVar("T")
 
 
 class Cluster(NamedTuple):
-    """A spool and what it is called here. threshold: seconds after which another head leads.
+    """A spool and what it is called here. threshold: seconds after which another head leads. idle_poll: seconds
+    after which an idle head looks again where nothing tells it of changes.
 
     configured: the configuration knows the name. Where it does not, commands must name the directory.
     """
@@ -42,6 +43,7 @@ class Cluster(NamedTuple):
     name: str
     spool: Spool
     threshold: float
+    idle_poll: float
     configured: bool = False
 
     @property
@@ -140,19 +142,22 @@ def open_spool(place: str, name: str = "") -> Cluster:
         from spool_layout import settings
 
         real = settings.parse(data, spool.settings)
-        return Cluster(name or real.name, spool, real.lock_threshold, bool(name))
+        return Cluster(name or real.name, spool, real.lock_threshold, real.idle_poll, bool(name))
     if not str(words.get("format", FORMAT)).isdigit() or int(str(words.get("format", FORMAT))) > FORMAT:
         raise NewerFormat(
             f"{spool.settings}: the spool has format {words['format']}, this program knows formats up to {FORMAT}",
             "upgrade skyspool on this host",
         )
-    return Cluster(name or str(words["name"]), spool, _seconds(words.get("lock_threshold", "4s")), bool(name))
+    threshold, idle_poll = (_seconds(words, key, usual) for key, usual in (("lock_threshold", 4.0), ("idle_poll", 2.0)))
+    return Cluster(name or str(words["name"]), spool, threshold, idle_poll, bool(name))
 
 
-def _seconds(text: object) -> float:
+def _seconds(words: Mapping[str, object], key: str, usual: float) -> float:
+    if key not in words:
+        return usual
     from spool_layout.settings import parse_duration
 
-    return parse_duration(text, "lock_threshold")
+    return parse_duration(words[key], key)
 
 
 def lookup(word: str) -> Cluster | None:

@@ -29,7 +29,7 @@ from spool_layout.storage import Disk
 
 ALPHABET = "0123456789abcdefghijklmnopqrstuv"  # base32hex: sorts as the numbers do
 TIME_LETTERS, CHANCE_LETTERS = 11, 3
-ID_PATIENCE = 1.0  # seconds to wait for an ID where a head is alive
+ID_PATIENCE = 1.0  # seconds to wait for an ID where a head is alive that is told of changes
 POLL = 0.02
 MAKE_ROOM = "skyspool prune --older 30d --dry-run      # what could be removed"
 
@@ -231,7 +231,12 @@ def mark(spool: Spool, disk: Disk) -> Mark:
     return Mark(newest[0], seen.st_size) if seen else Mark(0, 0)
 
 
-def await_id(spool: Spool, disk: Disk, file: str, since: Mark, patience: float = ID_PATIENCE) -> int | None:
+def id_patience(spool: Spool, idle_poll: float) -> float:
+    """Seconds to wait for an ID where a head is alive: longer where it has to look by itself, each `idle_poll` s."""
+    return ID_PATIENCE + (idle_poll if is_network(spool.root) else 0.0)
+
+
+def await_id(spool: Spool, disk: Disk, file: str, since: Mark, patience: float) -> int | None:
     """The ID of what was dropped as `file`; None: not known within `patience` seconds. Refused: it was set aside."""
     end = time.monotonic() + patience
     pause = POLL

@@ -200,7 +200,8 @@ def tell_id(cluster: Cluster, disk: Disk, dropped: Dropped, since: Mark) -> int 
 
     found = heads.heads(cluster, disk, dropped.changed)
     if heads.is_served(found):
-        ident = submission.await_id(cluster.spool, disk, dropped.file, since)
+        patience = submission.id_patience(cluster.spool, cluster.idle_poll)
+        ident = submission.await_id(cluster.spool, disk, dropped.file, since, patience)
         if ident is not None:
             click.echo(f"Job submitted, ID: {ident}")
             return ident

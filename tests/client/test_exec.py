@@ -479,6 +479,18 @@ def test_a_head_that_is_slow_is_waited_for_a_second_at_most(
     assert "no head has taken it yet" in ran.err
 
 
+def test_a_head_that_has_to_look_by_itself_is_given_the_time_to(
+    scene: Scene, sky: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open(scene.spool.settings, "a") as file:
+        file.write("idle_poll: 400ms\n")
+    monkeypatch.setattr("skyspool.submission.is_network", lambda path: path == scene.spool.root)
+    scene.head()
+    began = time.monotonic()
+    assert sky("exec", "-d", "--", "ls").out.startswith("Job submitted, handle: sky-cmd@")
+    assert time.monotonic() - began >= 0.5
+
+
 def test_no_wait_does_not_wait(scene: Scene, sky: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("skyspool.submission.await_id", lambda *_: pytest.fail("waited"))
     scene.head()

@@ -12,7 +12,7 @@ from tests.nfs.bench import Bench
 from tests.nfs.site import QUICK, Site, running
 
 pytestmark = pytest.mark.xdist_group("nodes")
-TIMEOUT, MARGIN = 20.0, 4.0  # seconds: after so long a node's jobs are given up; it ends them by itself so much sooner
+TIMEOUT, MARGIN = 20.0, 10.0  # seconds: after so long a node's jobs are given up; it ends them by itself so much sooner
 SETTINGS = {**QUICK, "node_timeout": f"{TIMEOUT:g}s", "fence_margin": f"{MARGIN:g}s"}
 WORK = "read -rt 300 <>/tmp/never"
 AGAIN = {"accelerators": "H100:1", "job_recovery": "failover"}

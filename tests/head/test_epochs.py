@@ -238,7 +238,7 @@ def test_a_reader_that_follows_reads_what_another_head_did(folder: Path) -> None
     s = Stage(folder)
     s.drop("a", CPU)
     s.look()
-    watch = Watch(Known("test", s.spool, 4.0), Disk())
+    watch = Watch(Known("test", s.spool, 4.0, 2.0), Disk())
     assert list(watch.refresh().jobs) == [1]
     s.term = None
     s.drop("b", CPU)

@@ -12,8 +12,8 @@ from skyspool.heads import heads, is_served, server_now, silence
 from skyspool.say import note
 from spool_layout import history
 from spool_layout.errors import SpoolError
+from spool_layout.events import decode_events
 from spool_layout.history import Present, read_present
-from spool_layout.records import decode_events
 from spool_layout.replay import State
 from spool_layout.storage import Disk
 

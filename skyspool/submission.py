@@ -22,9 +22,9 @@ from typing import NamedTuple
 
 from spool_layout import history, reserve
 from spool_layout.errors import Full, SpoolError
+from spool_layout.events import Accepted, Rejected, decode_event
 from spool_layout.mounts import is_network
 from spool_layout.paths import Spool, drop_name, without_ending
-from spool_layout.records import Accepted, Rejected, decode_event
 from spool_layout.storage import Disk
 
 ALPHABET = "0123456789abcdefghijklmnopqrstuv"  # base32hex: sorts as the numbers do

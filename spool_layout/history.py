@@ -20,8 +20,9 @@ import hashlib
 from typing import NamedTuple
 
 from spool_layout.errors import Damaged
+from spool_layout.events import AnyEvent, Sealed, Vouched, decode_event, decode_events, whole_behind
 from spool_layout.paths import Spool, epoch_of
-from spool_layout.records import AnyEvent, Ledger, Sealed, Vouched, decode, decode_event, decode_events, whole_behind
+from spool_layout.records import Ledger, decode
 from spool_layout.replay import State
 from spool_layout.storage import Disk
 

@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING
 
 from spool_layout import history
 from spool_layout.errors import Damaged, Deposed
+from spool_layout.events import AnyEvent, Restored, Sealed, encode_together
 from spool_layout.paths import Spool
-from spool_layout.records import AnyEvent, Leader, Restored, Sealed, encode_together
+from spool_layout.records import Leader
 from spool_layout.replay import State
 from spool_layout.settings import Settings
 from spool_layout.storage import Disk, read_once, without_delegation

@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from spool_layout import records
+from spool_layout import events
 from spool_layout.errors import Damaged
+from spool_layout.events import AnyEvent
 from spool_layout.records import (
-    AnyEvent,
+    Allocation,
     Gpu,
     GpuSlot,
     Held,
@@ -25,7 +26,9 @@ from spool_layout.records import (
     Ledger,
     Node,
     Rejection,
+    Remnant,
     Share,
+    Task,
 )
 from spool_layout.states import ENDED, Status, may_follow
 
@@ -143,12 +146,12 @@ class State:
             raise ImpossibleEvent(event, job)
         job.status = status
 
-    def _sealed(self, event: records.Sealed) -> None:
+    def _sealed(self, event: events.Sealed) -> None:
         self.leader = event.leader
         if event.restored is not None:
             self._restored(event.restored)
 
-    def _accepted(self, event: records.Accepted) -> None:
+    def _accepted(self, event: events.Accepted) -> None:
         if event.id < self.next_id:
             raise ImpossibleEvent(event, self.find(event.id))
         self.jobs[event.id] = Job(
@@ -169,12 +172,12 @@ class State:
         if event.claim:
             self.claims[event.claim] = event.id
 
-    def _edited(self, event: records.Edited) -> None:
+    def _edited(self, event: events.Edited) -> None:
         job = self._job(event)
         job.name, job.inode, job.digest, job.task = event.name, event.inode, event.digest, event.task
         job.unsatisfiable_since, job.reason, job.problem = None, event.problem, event.problem
 
-    def _started(self, event: records.Started) -> None:
+    def _started(self, event: events.Started) -> None:
         job = self._job(event)
         if job.status is not Status.PENDING or event.attempt <= job.attempt:
             raise ImpossibleEvent(event, job)
@@ -186,7 +189,7 @@ class State:
         for allocation in event.allocations:
             self._hold(event, job.key, allocation)
 
-    def _hold(self, event: AnyEvent, key: str, allocation: records.Allocation) -> None:
+    def _hold(self, event: AnyEvent, key: str, allocation: Allocation) -> None:
         node = self.nodes.get(allocation.node)
         slots = {slot.gpu.uuid: slot for slot in node.gpus} if node else {}
         for uuid, milli in allocation.gpus.items():
@@ -208,7 +211,7 @@ class State:
             if name in self.nodes:
                 self._release(job.key, self.nodes[name])
 
-    def _returned(self, event: records.Returned) -> None:
+    def _returned(self, event: events.Returned) -> None:
         job = self._job(event)
         self._release_all(job)
         self._wait_again(event, job)
@@ -221,18 +224,18 @@ class State:
         self._become(event, job, Status.PENDING)
         job.allocations, job.granted, job.start_at, job.stop, job.go = [], None, None, None, False
 
-    def _going(self, event: records.Going) -> None:
+    def _going(self, event: events.Going) -> None:
         job = self._job(event)
         job.go = True
         if event.start_at is not None:
             job.start_at, job.pids = event.start_at, event.pids
         self._become(event, job, Status.RUNNING)
 
-    def _stopping(self, event: records.Stopping) -> None:
+    def _stopping(self, event: events.Stopping) -> None:
         job = self._job(event)
         job.stop, job.reason, job.exit_codes = event.status, event.reason, event.exit_codes
 
-    def _lost(self, event: records.Lost) -> None:
+    def _lost(self, event: events.Lost) -> None:
         job = self._job(event)
         self._release_all(job, event.nodes)
         self.held.setdefault((event.id, event.attempt), set()).update(event.nodes)
@@ -243,7 +246,7 @@ class State:
             job.exit_codes = event.exit_codes
             self._over(event, job, event.status, event.reason, event.day, event.at)
 
-    def _gone(self, event: records.Gone) -> None:
+    def _gone(self, event: events.Gone) -> None:
         nodes = self.held.get((event.id, event.attempt), set())
         if event.node in nodes and event.node in self.nodes:
             self._release(f"{event.id}.{event.attempt}", self.nodes[event.node])
@@ -251,7 +254,7 @@ class State:
         if not nodes:
             self.held.pop((event.id, event.attempt), None)
 
-    def _ended(self, event: records.Ended) -> None:
+    def _ended(self, event: events.Ended) -> None:
         job = self._job(event)
         if job.status is not Status.PENDING:
             self._release_all(job)
@@ -270,11 +273,11 @@ class State:
         self.ended[job.id] = job
         self.finished += 1
 
-    def _waiting(self, event: records.Waiting) -> None:
+    def _waiting(self, event: events.Waiting) -> None:
         job = self._job(event)
         job.unsatisfiable_since, job.reason = event.since, event.reason
 
-    def _rejected(self, event: records.Rejected) -> None:
+    def _rejected(self, event: events.Rejected) -> None:
         self.rejected.append(Rejection(event.drop, event.file, event.user, event.reason, event.at))
         if len(self.rejected) > REJECTED_KEPT:  # the oldest of whoever has most: nobody's reasons push out another's
             most = Counter(rejection.user for rejection in self.rejected).most_common(1)[0][0]
@@ -282,10 +285,10 @@ class State:
         if event.claim:
             self.rejects[event.claim] = event.file, event.reason
 
-    def _requested(self, event: records.Requested) -> None:
+    def _requested(self, event: events.Requested) -> None:
         self.requests.add(event.key)
 
-    def _node(self, event: records.NodeChanged) -> None:
+    def _node(self, event: events.NodeChanged) -> None:
         if event.state == "removed":
             self.nodes.pop(event.name, None)
             return
@@ -297,7 +300,7 @@ class State:
         node.state, node.left, node.awaited = event.state, event.left, event.awaited
         node.gpus = merged(node.gpus, event.gpus)
 
-    def _restored(self, event: records.Restored) -> None:
+    def _restored(self, event: events.Restored) -> None:
         self._skip_to(max(self.next_id, event.next_id, *(remnant.id + 1 for remnant in event.jobs)))
         for remnant in event.jobs:
             job = self.jobs.get(remnant.id) or self._unheard_of(remnant, event.at)
@@ -309,7 +312,7 @@ class State:
         for name in set(event.left_out) & self.nodes.keys():
             self.nodes[name].awaited = event.epoch
 
-    def _surfaced(self, event: records.Surfaced) -> None:
+    def _surfaced(self, event: events.Surfaced) -> None:
         self._skip_to(max(self.next_id, *(remnant.id + 1 for remnant in event.jobs)))
         for remnant in event.jobs:
             if remnant.id in event.over:
@@ -323,7 +326,7 @@ class State:
             self.skipped.append((self.next_id, next_id))
             self.next_id = next_id
 
-    def _unheard_of(self, remnant: records.Remnant, at: float) -> Job:
+    def _unheard_of(self, remnant: Remnant, at: float) -> Job:
         """A job that only a node tells of."""
         job = Job(
             id=remnant.id,
@@ -334,14 +337,14 @@ class State:
             user=remnant.user,
             inode=0,
             digest="",
-            task=records.Task(),
+            task=Task(),
             submitted=at,
             accepted=at,
         )
         self.jobs[job.id] = job
         return job
 
-    def _hold_idle(self, node: Node, remnants: list[records.Remnant]) -> None:
+    def _hold_idle(self, node: Node, remnants: list[Remnant]) -> None:
         """Nobody knows on which GPUs they run: all that is idle on the node is theirs, until they are gone."""
         cpus = node.cpus_milli - sum(share.cpus_milli for share in node.shares.values())
         memory = node.memory_mb - sum(share.memory_mb for share in node.shares.values())
@@ -354,7 +357,7 @@ class State:
             node.shares[f"{remnant.id}.{remnant.attempt}"] = idle
             self.held.setdefault((remnant.id, remnant.attempt), set()).add(node.name)
 
-    def _vouched(self, event: records.Vouched) -> None:
+    def _vouched(self, event: events.Vouched) -> None:
         """Nothing changes: readers look for it in the file."""
 
 
@@ -373,21 +376,21 @@ def waits_in_pending(job: Job) -> bool:
 
 
 _APPLY: dict[type, Callable[[State, Any], None]] = {
-    records.Sealed: State._sealed,
-    records.Accepted: State._accepted,
-    records.Edited: State._edited,
-    records.Started: State._started,
-    records.Returned: State._returned,
-    records.Going: State._going,
-    records.Stopping: State._stopping,
-    records.Lost: State._lost,
-    records.Gone: State._gone,
-    records.Ended: State._ended,
-    records.Waiting: State._waiting,
-    records.Rejected: State._rejected,
-    records.Requested: State._requested,
-    records.NodeChanged: State._node,
-    records.Vouched: State._vouched,
-    records.Restored: State._restored,
-    records.Surfaced: State._surfaced,
+    events.Sealed: State._sealed,
+    events.Accepted: State._accepted,
+    events.Edited: State._edited,
+    events.Started: State._started,
+    events.Returned: State._returned,
+    events.Going: State._going,
+    events.Stopping: State._stopping,
+    events.Lost: State._lost,
+    events.Gone: State._gone,
+    events.Ended: State._ended,
+    events.Waiting: State._waiting,
+    events.Rejected: State._rejected,
+    events.Requested: State._requested,
+    events.NodeChanged: State._node,
+    events.Vouched: State._vouched,
+    events.Restored: State._restored,
+    events.Surfaced: State._surfaced,
 }

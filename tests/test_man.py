@@ -28,8 +28,9 @@ import msgspec
 import pytest
 
 from skyspool.__main__ import BROKEN_PIPE, INTERRUPTED, VERBS
-from spool_layout import errors, fields, records, settings
-from spool_layout.records import AnyEvent, Assignment, Event, decode_events
+from spool_layout import errors, events, fields, records, settings
+from spool_layout.events import AnyEvent, Event, decode_events
+from spool_layout.records import Assignment
 from spool_layout.replay import State
 from spool_layout.states import EXIT_CODES, EXIT_NOT_FOUND, LIVE, TRANSITIONS
 from spool_layout.taskfile import TaskSpec
@@ -179,7 +180,8 @@ def test_every_field_of_a_record_is_told(name: str) -> None:
 
 def test_every_record_on_disk_is_told() -> None:
     """Share is told with Node; the base of events has no fields."""
-    shapes = {kind for kind in vars(records).values() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)}
+    found = [kind for module in (records, events) for kind in vars(module).values() if isinstance(kind, type)]
+    shapes = {kind for kind in found if issubclass(kind, msgspec.Struct)}
     others = {kind.__name__ for kind in shapes if not issubclass(kind, Event)} - {"Struct", "Share"}
     assert others == set(RECORDS)
 
@@ -228,9 +230,9 @@ def test_the_events_that_the_page_quotes_are_whole() -> None:
     blocks = quoted(r"cat lab/events/\d+\.jsonl")
     assert len(blocks) == 2
     for block in blocks:
-        events, length = decode_events(f"{block}\n".encode())
+        told, length = decode_events(f"{block}\n".encode())
         assert length == len(block) + 1
-        assert [type(event) for event in (events[0], events[-1])] == [records.Sealed, records.Vouched]
+        assert [type(event) for event in (told[0], told[-1])] == [events.Sealed, events.Vouched]
 
 
 def test_the_allocation_that_the_page_explains_follows_from_what_it_quotes() -> None:

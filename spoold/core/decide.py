@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import msgspec
 
-from spool_layout import records
+from spool_layout import events
+from spool_layout.events import AnyEvent
 from spool_layout.fit import asked, could_ever, existing
 from spool_layout.paths import encodable, job_file, label
-from spool_layout.records import AnyEvent, Gpu, Job, Node, NodeStatus
+from spool_layout.records import Gpu, Job, Node, NodeStatus, Phase
 from spool_layout.replay import State
 from spool_layout.states import Status
 from spoold.core.model import Change, Look, NewFile, Policy, Report, Request, Silent
@@ -76,16 +77,16 @@ def hear(tick: Decision, report: Report) -> None:
         tick.add(event)
 
 
-def _known(node: Node, at: float) -> records.NodeChanged:
+def _known(node: Node, at: float) -> events.NodeChanged:
     """The event that would note what is known of a node."""
     event = described(Report(_as_status(node), node.state), at)
     return msgspec.structs.replace(event, awaited=node.awaited)
 
 
-def described(report: Report, at: float) -> records.NodeChanged:
+def described(report: Report, at: float) -> events.NodeChanged:
     """A node's report as the event that would note it."""
     s = report.status
-    return records.NodeChanged(
+    return events.NodeChanged(
         name=s.node,
         at=at,
         host=s.host,
@@ -99,7 +100,7 @@ def described(report: Report, at: float) -> records.NodeChanged:
     )
 
 
-def offered_elsewhere(state: State, event: records.NodeChanged) -> set[str]:
+def offered_elsewhere(state: State, event: events.NodeChanged) -> set[str]:
     """GPUs that another node offers already (two nodes on one machine): they stay with the first one (promise P3)."""
     mine = {gpu.uuid for gpu in event.gpus}
     others = (node for node in state.nodes.values() if node.name != event.name)
@@ -113,7 +114,7 @@ def miss(tick: Decision, silent: Silent) -> None:
         return
     holds = node.shares or any(slot.holders for slot in node.gpus)
     if not silent.listed and silent.heard == "down" and not holds:
-        tick.add(records.NodeChanged(name=node.name, at=tick.look.now, state="removed"))
+        tick.add(events.NodeChanged(name=node.name, at=tick.look.now, state="removed"))
     elif node.state != silent.heard:
         tick.add(msgspec.structs.replace(_known(node, tick.look.now), state=silent.heard))
 
@@ -151,7 +152,7 @@ def judge_ranks(tick: Decision, reports: dict[str, Report]) -> None:
     for (ident, attempt), nodes in list(tick.state.held.items()):
         phases_by_node = {node: _phase(reports, node, f"{ident}.{attempt}") for node in sorted(nodes)}
         for node in gone_ranks(phases_by_node):
-            tick.add(records.Gone(id=ident, attempt=attempt, node=node, at=tick.look.now))
+            tick.add(events.Gone(id=ident, attempt=attempt, node=node, at=tick.look.now))
 
 
 def take_in(tick: Decision, status: NodeStatus) -> None:
@@ -159,10 +160,10 @@ def take_in(tick: Decision, status: NodeStatus) -> None:
     found = strays(tick.state, status) if status.node not in tick.look.ahead else []
     if found:
         over, now = over_by(tick.state, found), tick.look.now
-        tick.add(records.Surfaced(node=status.node, jobs=found, over=over, day=tick.look.day, reason=REASON, at=now))
+        tick.add(events.Surfaced(node=status.node, jobs=found, over=over, day=tick.look.day, reason=REASON, at=now))
 
 
-def _phase(reports: dict[str, Report], node: str, key: str) -> records.Phase | None:
+def _phase(reports: dict[str, Report], node: str, key: str) -> Phase | None:
     report = reports.get(node)
     return report.status.attempts.get(key) if report else None
 
@@ -190,7 +191,7 @@ def take_change(tick: Decision, change: Change) -> None:
         tick.add(ended(tick, job, Status.CANCELLED, "its file was deleted"))
     elif (change.digest, change.inode, change.problem) != (job.digest, job.inode, job.problem):
         tick.add(
-            records.Edited(
+            events.Edited(
                 id=job.id,
                 name=change.name or job.name,
                 inode=change.inode,
@@ -206,7 +207,7 @@ def take_file(tick: Decision, file: NewFile) -> None:
     """A new file becomes a job, or is rejected with its reason."""
     if file.task is None:
         tick.add(
-            records.Rejected(
+            events.Rejected(
                 drop=file.drop,
                 file=file.aside,
                 uid=file.uid,
@@ -219,7 +220,7 @@ def take_file(tick: Decision, file: NewFile) -> None:
         return
     ident = tick.state.next_id
     tick.add(
-        records.Accepted(
+        events.Accepted(
             id=ident,
             name=file.name or label(file.drop),
             file=job_file(ident, file.drop),
@@ -252,7 +253,7 @@ def take_request(tick: Decision, request: Request) -> None:
     for job in allowed:  # first: of a torn append any prefix counts, and a request that is known is never redone
         cancel(tick, job, request.user)
     tick.add(
-        records.Requested(
+        events.Requested(
             key=request.key,
             what=request.what or "unknown",
             user=request.user,
@@ -283,15 +284,15 @@ def cancel(tick: Decision, job: Job, by: str) -> None:
         tick.add(ended(tick, job, Status.CANCELLED, f"cancelled by {by}"))
     elif job.stop is not Status.CANCELLED:
         tick.add(
-            records.Stopping(
+            events.Stopping(
                 id=job.id, attempt=job.attempt, status=Status.CANCELLED, reason=f"cancelled by {by}", at=tick.look.now
             )
         )
 
 
-def ended(tick: Decision, job: Job, status: Status, reason: str) -> records.Ended:
+def ended(tick: Decision, job: Job, status: Status, reason: str) -> events.Ended:
     """The end of a job that waits."""
-    return records.Ended(
+    return events.Ended(
         id=job.id, attempt=job.attempt, status=status, reason=reason, day=tick.look.day, at=tick.look.now
     )
 
@@ -304,7 +305,7 @@ def start(tick: Decision) -> None:
     state, now = tick.state, tick.look.now
     for grant in schedule(state.nodes.values(), state.jobs.values()):
         job = state.jobs[grant.id]
-        tick.add(records.Started(id=job.id, attempt=job.attempt + 1, allocations=grant.allocations, at=now))
+        tick.add(events.Started(id=job.id, attempt=job.attempt + 1, allocations=grant.allocations, at=now))
     judged: dict[object, bool] = {}
     for job in [job for job in state.jobs.values() if job.status is Status.PENDING and not job.problem]:
         shape = (job.task.num_nodes, job.task.demands)
@@ -321,9 +322,9 @@ def judge_waiting(tick: Decision, job: Job, possible: bool) -> None:
     now = tick.look.now
     if possible:
         if job.unsatisfiable_since is not None:
-            tick.add(records.Waiting(id=job.id, since=None, reason="", at=now))
+            tick.add(events.Waiting(id=job.id, since=None, reason="", at=now))
     elif job.unsatisfiable_since is None:
-        tick.add(records.Waiting(id=job.id, since=now, reason=impossible(tick, job), at=now))
+        tick.add(events.Waiting(id=job.id, since=now, reason=impossible(tick, job), at=now))
     elif now - job.unsatisfiable_since >= tick.policy.unsatisfiable_after:
         tick.add(ended(tick, job, Status.FAILED, impossible(tick, job)))
 

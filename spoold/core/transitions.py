@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spool_layout import records
-from spool_layout.records import GONE, AnyEvent, Job, Phase
+from spool_layout import events
+from spool_layout.events import AnyEvent
+from spool_layout.records import GONE, Job, Phase
 from spool_layout.states import Status
 
 KILLED = 137  # 128 + SIGKILL: what a rank counts as that was ended because another one failed
@@ -55,15 +56,15 @@ def over(job: Job, phases: list[Phase], now: float, day: str) -> AnyEvent:
     return _ended(job, status, reason, phases, now, day)
 
 
-def again(job: Job, reason: str, now: float) -> records.Returned:
+def again(job: Job, reason: str, now: float) -> events.Returned:
     """The attempt is over and the job waits once more; its file stays in running/."""
-    return records.Returned(id=job.id, attempt=job.attempt, file=job.file, in_running=True, reason=reason, at=now)
+    return events.Returned(id=job.id, attempt=job.attempt, file=job.file, in_running=True, reason=reason, at=now)
 
 
-def _ended(job: Job, status: Status, reason: str, phases: Sequence[Phase], now: float, day: str) -> records.Ended:
+def _ended(job: Job, status: Status, reason: str, phases: Sequence[Phase], now: float, day: str) -> events.Ended:
     times = [phase.ended_at for phase in phases if phase.ended_at is not None]
     first = phases[0]
-    return records.Ended(
+    return events.Ended(
         id=job.id,
         attempt=job.attempt,
         status=status,
@@ -117,9 +118,9 @@ def first_reason(phases: Sequence[Phase]) -> str:
     return next((phase.reason for phase in phases if phase.reason), "")
 
 
-def stopping(job: Job, status: Status, reason: str, phases: Sequence[Phase | None], now: float) -> records.Stopping:
+def stopping(job: Job, status: Status, reason: str, phases: Sequence[Phase | None], now: float) -> events.Stopping:
     """What is left of the attempt is to be ended; it then counts as `status`."""
-    return records.Stopping(
+    return events.Stopping(
         id=job.id, attempt=job.attempt, status=status, reason=reason, at=now, exit_codes=codes(phases)
     )
 
@@ -127,12 +128,12 @@ def stopping(job: Job, status: Status, reason: str, phases: Sequence[Phase | Non
 def going(job: Job, phases: Sequence[Phase | None], now: float) -> list[AnyEvent]:
     """Run may begin (setup is over everywhere), or has begun."""
     if not job.go and all(phase is not None and phase.phase == "ready" for phase in phases):
-        return [records.Going(id=job.id, attempt=job.attempt, at=now)]
+        return [events.Going(id=job.id, attempt=job.attempt, at=now)]
     first = phases[0]
     begun = all(phase is not None and phase.phase in ("running", "exited", "ended") for phase in phases)
     if job.start_at is None and begun and first is not None and first.started_at is not None:
         pids = [phase.pid for phase in phases if phase is not None]
-        return [records.Going(id=job.id, attempt=job.attempt, at=now, start_at=first.started_at, pids=pids)]
+        return [events.Going(id=job.id, attempt=job.attempt, at=now, start_at=first.started_at, pids=pids)]
     return []
 
 
@@ -149,7 +150,7 @@ def lost(job: Job, phases: Sequence[Phase | None], silent: Sequence[bool], now: 
         return [] if job.stop is not None else [stopping(job, status, reason, phases, now)]
     decided = job.stop is not None and job.stop is not Status.PENDING  # cancelled, or failed before
     return [
-        records.Lost(
+        events.Lost(
             id=job.id,
             attempt=job.attempt,
             nodes=nodes,

@@ -13,10 +13,11 @@ import msgspec
 
 from spool_layout import history
 from spool_layout.errors import Damaged
+from spool_layout.events import decode_events
 from spool_layout.history import Stock
 from spool_layout.modes import wanted
 from spool_layout.paths import Spool, epoch_of, generation_of, is_day, is_digits
-from spool_layout.records import Assigned, Job, Ledger, NodeOwner, NodeStatus, decode, decode_events
+from spool_layout.records import Assigned, Job, Ledger, NodeOwner, NodeStatus, decode
 from spool_layout.storage import Disk
 
 TRIES = 5  # of a history that heads pack away while it is read

@@ -21,10 +21,11 @@ from collections.abc import Callable
 
 from spool_layout import leadership
 from spool_layout.errors import Taken
+from spool_layout.events import Restored
 from spool_layout.leadership import HeadLock
 from spool_layout.modes import mode_of
 from spool_layout.paths import TASK_ENDINGS, Spool, id_of, without_ending
-from spool_layout.records import Job, Leader, Restored, encode
+from spool_layout.records import Job, Leader, encode
 from spool_layout.replay import State
 from spool_layout.settings import Settings
 from spool_layout.storage import Disk

@@ -29,9 +29,10 @@ import time
 
 from spool_layout import history
 from spool_layout.errors import SpoolError, Taken
+from spool_layout.events import Restored
 from spool_layout.leadership import HeadLock
 from spool_layout.paths import Spool, claim_epoch_of, epoch_of, id_of, is_digits, parse_attempt_key
-from spool_layout.records import Assigned, NodeStatus, Restored
+from spool_layout.records import Assigned, NodeStatus
 from spool_layout.replay import State
 from spool_layout.settings import Settings, load
 from spool_layout.storage import Disk

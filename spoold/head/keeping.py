@@ -20,9 +20,10 @@ import time
 from collections.abc import Callable, Iterable
 
 from spool_layout import history
+from spool_layout.events import Vouched
 from spool_layout.leadership import Epoch
 from spool_layout.paths import Spool, generation_of
-from spool_layout.records import Vouched, encode
+from spool_layout.records import encode
 from spool_layout.replay import State
 from spool_layout.settings import Settings
 from spool_layout.storage import Disk

@@ -23,9 +23,10 @@ from collections.abc import Callable, Iterable
 
 from spool_layout import history
 from spool_layout.errors import Deposed
+from spool_layout.events import AnyEvent, Ended, Returned
 from spool_layout.leadership import Epoch
 from spool_layout.paths import FORMAT, Spool, label, parse_attempt_key, without_ending
-from spool_layout.records import AnyEvent, Assigned, Assignment, Ended, Job, Returned, encode
+from spool_layout.records import Assigned, Assignment, Job, encode
 from spool_layout.replay import State
 from spool_layout.settings import Settings
 from spool_layout.states import Status

@@ -13,16 +13,11 @@ import time
 from collections.abc import Callable
 
 from spool_layout import leadership
-from spool_layout.history import Stock
-from spool_layout.leadership import Epoch
-from spool_layout.paths import Spool
-from spool_layout.records import (
+from spool_layout.events import (
     Accepted,
     AnyEvent,
     Ended,
-    Leader,
     Lost,
-    NodeStatus,
     Rejected,
     Requested,
     Restored,
@@ -30,6 +25,10 @@ from spool_layout.records import (
     Started,
     Surfaced,
 )
+from spool_layout.history import Stock
+from spool_layout.leadership import Epoch
+from spool_layout.paths import Spool
+from spool_layout.records import Leader, NodeStatus
 from spool_layout.replay import State
 from spool_layout.settings import Settings
 from spool_layout.states import Status

@@ -11,23 +11,9 @@ import time
 from pathlib import Path
 
 from spool_layout import history, leadership, settings
+from spool_layout.events import Accepted, AnyEvent, Ended, NodeChanged, Started
 from spool_layout.paths import job_file
-from spool_layout.records import (
-    Accepted,
-    Allocation,
-    AnyEvent,
-    Demand,
-    Ended,
-    Gpu,
-    Job,
-    Leader,
-    NodeChanged,
-    NodeStatus,
-    Phase,
-    Started,
-    Task,
-    encode,
-)
+from spool_layout.records import Allocation, Demand, Gpu, Job, Leader, NodeStatus, Phase, Task, encode
 from spool_layout.replay import State
 from spool_layout.states import Status
 from spoold.head.keeping import Keeper

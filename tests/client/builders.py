@@ -16,27 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spool_layout import leadership, settings
+from spool_layout.events import Accepted, AnyEvent, Ended, Going, Lost, NodeChanged, Rejected, Started, Stopping
 from spool_layout.paths import Spool, job_file, label
-from spool_layout.records import (
-    WHOLE,
-    Accepted,
-    Allocation,
-    AnyEvent,
-    Demand,
-    Ended,
-    Going,
-    Gpu,
-    HeadStatus,
-    Leader,
-    Lost,
-    NodeChanged,
-    NodeStatus,
-    Rejected,
-    Started,
-    Stopping,
-    Task,
-    encode,
-)
+from spool_layout.records import WHOLE, Allocation, Demand, Gpu, HeadStatus, Leader, NodeStatus, Task, encode
 from spool_layout.replay import State
 from spool_layout.states import Status
 from spool_layout.storage import Disk

@@ -13,9 +13,9 @@ BASE = "import click, msgspec, secrets, difflib, pwd, zlib, locale"
 OWN = {
     "skyspool", "skyspool.__main__", "skyspool.ages", "skyspool.clusters", "skyspool.heads", "skyspool.jobs",
     "skyspool.listing", "skyspool.past", "skyspool.plain", "skyspool.present", "skyspool.say", "skyspool.tables",
-    "skyspool.verbs", "spool_layout", "spool_layout.diagnosis", "spool_layout.errors", "spool_layout.fit",
-    "spool_layout.history", "spool_layout.mounts", "spool_layout.paths", "spool_layout.records", "spool_layout.replay",
-    "spool_layout.settings", "spool_layout.states", "spool_layout.storage", "spool_layout.users",
+    "skyspool.verbs", "spool_layout", "spool_layout.diagnosis", "spool_layout.errors", "spool_layout.events",
+    "spool_layout.fit", "spool_layout.history", "spool_layout.mounts", "spool_layout.paths", "spool_layout.records",
+    "spool_layout.replay", "spool_layout.settings", "spool_layout.states", "spool_layout.storage", "spool_layout.users",
 }  # fmt: skip
 OF_QUEUE = OWN | {"skyspool.verbs.queue"}
 OF_EXEC = OWN | {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from spool_layout.records import Accepted, Demand, Gpu, NodeChanged, NodeStatus, Phase, Task
+from spool_layout.events import Accepted, NodeChanged
+from spool_layout.records import Demand, Gpu, NodeStatus, Phase, Task
 from spool_layout.replay import State
 from spoold.core.decide import decide
 from spoold.core.invariants import broken

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from spool_layout.records import Edited, Ended, Going, Gone, Lost, Phase, Returned, Started, Stopping, Waiting
+from spool_layout.events import Edited, Ended, Going, Gone, Lost, Returned, Started, Stopping, Waiting
+from spool_layout.records import Phase
 from spool_layout.states import Status
 from spoold.core.model import Change, NewFile, Request
 from tests.core.builders import Scenario, task

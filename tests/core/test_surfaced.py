@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from spool_layout.records import Phase, Remnant, Restored, Surfaced
+from spool_layout.events import Restored, Surfaced
+from spool_layout.records import Phase, Remnant
 from spool_layout.states import Status
 from spoold.core.invariants import broken
 from tests.core.builders import Scenario, task

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from spool_layout import history, settings
+from spool_layout.events import Started
 from spool_layout.paths import Spool
-from spool_layout.records import Job, Started
+from spool_layout.records import Job
 from spool_layout.replay import State
 from spool_layout.storage import Disk
 from spoold.core.invariants import broken
@@ -320,7 +321,7 @@ class Cluster:
 
     def events(self) -> list[object]:
         """Every event that counts, of all epochs, also of those that were packed away."""
-        from spool_layout.records import Sealed, decode_events
+        from spool_layout.events import Sealed, decode_events
 
         by_epoch = self._event_files()
         seals: dict[int, int] = {}

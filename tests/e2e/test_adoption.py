@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from spool_layout.records import Ended, Started
+from spool_layout.events import Ended, Started
 from tests.e2e.cluster import Cluster, running, sleepers
 
 LONG = """\

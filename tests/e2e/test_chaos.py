@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from spool_layout.records import Accepted, Ended, Returned, Sealed, Started
+from spool_layout.events import Accepted, Ended, Returned, Sealed, Started
 from tests.e2e.cluster import Cluster, running
 
 WRITER = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 
-from spool_layout.records import Started
+from spool_layout.events import Started
 from tests.e2e.cluster import Cluster, sleepers
 
 NODES = {"n1": "H100:1", "n2": "H100:1"}

@@ -25,7 +25,8 @@ from typing import Any
 
 import msgspec
 
-from spool_layout.records import GONE, NodeStatus, Phase, Started, decode, encode
+from spool_layout.events import Started
+from spool_layout.records import GONE, NodeStatus, Phase, decode, encode
 from spool_layout.settings import DeclaredNode
 from spool_layout.storage import Disk
 from spoold.node import cgroups, containers, containment, progress, spawning, starter, supervisor

@@ -24,9 +24,10 @@ import pytest
 
 from skyspool import submission
 from spool_layout import history, leadership, settings
+from spool_layout.events import Accepted, AnyEvent, Ended, Rejected, Sealed, Started, decode_events
 from spool_layout.modes import PRIVATE
 from spool_layout.paths import Spool
-from spool_layout.records import Accepted, AnyEvent, Ended, Leader, Rejected, Sealed, Started, decode_events, encode
+from spool_layout.records import Leader, encode
 from spool_layout.settings import DeclaredNode
 from spool_layout.states import Status
 from spool_layout.storage import Disk, Entry, Seen

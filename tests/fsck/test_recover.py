@@ -15,7 +15,8 @@ import pytest
 
 from spool_layout import history
 from spool_layout.errors import Damaged, Deposed
-from spool_layout.records import NodeStatus, Remnant, Surfaced, decode, encode
+from spool_layout.events import Surfaced
+from spool_layout.records import NodeStatus, Remnant, decode, encode
 from spool_layout.storage import Disk
 from spoold import restored
 from spoold.core.invariants import broken

@@ -17,25 +17,9 @@ from pathlib import Path
 
 from spool_layout import history, leadership
 from spool_layout.errors import Deposed
+from spool_layout.events import Accepted, AnyEvent, Sealed, Started, decode_events
 from spool_layout.paths import Spool, label
-from spool_layout.records import (
-    GONE,
-    WHOLE,
-    Accepted,
-    AnyEvent,
-    Assigned,
-    Assignment,
-    Gpu,
-    Job,
-    Leader,
-    NodeStatus,
-    Phase,
-    Sealed,
-    Started,
-    decode,
-    decode_events,
-    encode,
-)
+from spool_layout.records import GONE, WHOLE, Assigned, Assignment, Gpu, Job, Leader, NodeStatus, Phase, decode, encode
 from spool_layout.replay import State
 from spool_layout.settings import Settings
 from spool_layout.states import Status

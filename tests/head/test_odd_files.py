@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from spool_layout.records import Rejected, Requested, Returned, Started
+from spool_layout.events import Rejected, Requested, Returned, Started
 from spool_layout.states import Status
 from spool_layout.storage import Disk, Seen
 from tests.head.stage import CPU, GPU, Killed, Mortal, Stage

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from spool_layout.records import Accepted, HeadStatus, decode
+from spool_layout.events import Accepted
+from spool_layout.records import HeadStatus, decode
 from tests.e2e.cluster import Cluster, running
 
 TASK = "run: echo done\n...\n"

@@ -10,9 +10,10 @@ import pytest
 
 from spool_layout import history, leadership
 from spool_layout.errors import Damaged, Deposed
+from spool_layout.events import Accepted, Sealed, encode_event
 from spool_layout.leadership import Epoch
 from spool_layout.paths import Spool
-from spool_layout.records import Accepted, Leader, Sealed, Task, encode_event
+from spool_layout.records import Leader, Task
 from spool_layout.replay import ImpossibleEvent, State
 from spool_layout.settings import Settings
 from spool_layout.storage import Disk

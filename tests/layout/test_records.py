@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spool_layout.errors import Damaged
-from spool_layout.records import Ended, Going, Ledger, Started, decode, decode_events, encode, encode_event
+from spool_layout.events import Ended, Going, Started, decode_events, encode_event
+from spool_layout.records import Ledger, decode, encode
 from spool_layout.states import ENDED, EXIT_CODES, LIVE, TRANSITIONS, Status, may_follow
 
 EVENTS = [

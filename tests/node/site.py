@@ -16,19 +16,9 @@ from pathlib import Path
 import msgspec
 
 from spool_layout import history, settings
+from spool_layout.events import Sealed, encode_event
 from spool_layout.paths import FORMAT, Spool
-from spool_layout.records import (
-    GONE,
-    Assigned,
-    Assignment,
-    Leader,
-    NodeStatus,
-    Phase,
-    Sealed,
-    decode,
-    encode,
-    encode_event,
-)
+from spool_layout.records import GONE, Assigned, Assignment, Leader, NodeStatus, Phase, decode, encode
 from spool_layout.settings import DeclaredNode
 from spool_layout.storage import Disk
 from spoold.node import cgroups, containment, progress

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from spool_layout import history
 from spool_layout.errors import Damaged
-from spool_layout.records import Accepted, Requested, decode_events
+from spool_layout.events import Accepted, Requested, decode_events
 from spool_layout.storage import Disk
 from spoold.core.invariants import broken
 from spoold.fsck.facts import gather

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from spool_layout import history
-from spool_layout.records import Accepted, Rejected, Requested
+from spool_layout.events import Accepted, Rejected, Requested
 from spool_layout.states import Status
 from spool_layout.storage import Disk
 from tests.head.conftest import folder as folder

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from spool_layout.events import Accepted, Edited, Rejected, Requested
 from spool_layout.limits import pending_of, too_many_pending
 from spool_layout.paths import Spool
-from spool_layout.records import Accepted, Edited, Leader, Rejected, Requested
+from spool_layout.records import Leader
 from spool_layout.replay import REJECTED_KEPT, State
 from spool_layout.settings import Settings
 from spool_layout.states import Status

@@ -7,8 +7,9 @@ import os
 import re
 from pathlib import Path
 
+from spool_layout.events import Accepted, Rejected
 from spool_layout.paths import encodable, label
-from spool_layout.records import Accepted, Rejected, Rejection
+from spool_layout.records import Rejection
 from spool_layout.states import Status
 from tests.client.builders import Scene
 from tests.client.conftest import Run

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from spool_layout.errors import Damaged
-from spool_layout.records import Assigned, HeadStatus, Ledger, NodeStatus, decode, decode_event
+from spool_layout.events import decode_event
+from spool_layout.records import Assigned, HeadStatus, Ledger, NodeStatus, decode
 from spool_layout.states import Status
 from spoold.core.hearing import Hearing
 from spoold.head.listen import LONGEST, STATUS_BYTES, Listener

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
+from spool_layout.events import Rejected
 from spool_layout.paths import label
-from spool_layout.records import Rejected
 from spool_layout.taskfile import InvalidTask, parse_task
 from tests.e2e.cluster import Cluster, running
 from tests.head.conftest import folder as folder

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from spool_layout.errors import BadSettings
-from spool_layout.records import Requested
+from spool_layout.events import Requested
 from spool_layout.settings import Settings, parse
 from spool_layout.states import Status
 from tests.head.conftest import folder as folder

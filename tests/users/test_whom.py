@@ -10,8 +10,8 @@ import pytest
 
 from spool_layout import modes, settings, users
 from spool_layout.errors import BadSettings
+from spool_layout.events import Requested
 from spool_layout.paths import Spool
-from spool_layout.records import Requested
 from spool_layout.users import Users, of_settings
 from spoold.core.model import Policy, Request
 from tests.core.builders import Scenario, task

@@ -5,6 +5,8 @@
 
 PYTHON ?= python3
 WORKERS ?= 2
+# Many tests wait for daemons: three at once on two cores.
+TEST_WORKERS ?= 3
 PREFIX ?= $(HOME)/.local
 ARGS ?=
 
@@ -23,7 +25,7 @@ help:  ## list the targets
 venv: .venv/.dev  ## make or renew .venv, with the tools for development
 
 test: .venv/.dev  ## run the tests (ARGS="-k words" chooses)
-	$(PYTEST) $(ARGS)
+	$(PYTEST) -n $(TEST_WORKERS) $(ARGS)
 
 # The small machines mostly wait, for leases and thresholds: four benches at once on two cores.
 test-nfs: .venv/.dev  ## run the tests on a real NFS (Debian; as root it installs what that needs; 12 minutes)

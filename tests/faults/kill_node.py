@@ -33,7 +33,8 @@ from spoold.node import cgroups, containers, containment, progress, spawning, st
 from spoold.node.runner import Runner
 from spoold.node.workplace import Attempt, Workplace
 from tests.faults import tracing
-from tests.faults.killing import SETTINGS, Scene, chance
+from tests.faults.chance import chance
+from tests.faults.killing import SETTINGS, Scene
 from tests.faults.tracing import Act
 from tests.head.stage import Killed
 

@@ -12,6 +12,9 @@ starter) goes on where that one left off, the story comes to its end, and all pr
   nothing but what it calls unfinished;
 - at the end: Stage.audit, and `spoold fsck` finds nothing at all.
 
+Between two calls that change something all kills leave the same disk. Of each such row of calls the first and the last
+are hit (an act may have sent a signal in between); with KILLS=every in the environment it is each single one.
+
 Whoever goes on after a kill knows nothing but what stands on the disk. So where that is what an earlier kill of the
 same act left, and what was made good then, the telling ends with the check at the moment of the kill. pictures.py says
 what "the same" leaves out; where the node is real, whose records tell times and pids, nothing is the same. Before the
@@ -28,6 +31,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import time
 import traceback
@@ -45,8 +49,9 @@ from spoold.fsck.facts import gather
 from spoold.fsck.judging import judge
 from spoold.head.term import Term
 from tests.faults import tracing
+from tests.faults.chance import chance
 from tests.faults.pictures import picture
-from tests.faults.tracing import Act, Astray, Call, Chance, Start
+from tests.faults.tracing import Act, Astray, Call, Start
 from tests.head import stage
 from tests.head.stage import Killed, Mortal, Stage
 
@@ -55,6 +60,7 @@ Hit = Callable[[Start], int]  # what happens to a process; its exit code
 TRIES = 3  # of a telling that goes astray: a busy machine may let a tick leave for the next one what it has no time for
 ERRORS = ("EIO", "ENOSPC", "EDQUOT", "ESTALE", "EINTR")
 SAMPLE = 24  # errors in one tale
+EVERY_CALL = os.environ.get("KILLS") == "every"
 SETTINGS = stage.SETTINGS = msgspec.structs.replace(stage.SETTINGS, id=f"s{os.urandom(8).hex()}")
 SETTINGS_TEXT = f"""format: {SETTINGS.format}
 id: {SETTINGS.id}
@@ -66,7 +72,7 @@ node_timeout: 600s
 grace: 1s
 """
 
-chance = Chance()
+os.urandom, secrets.token_hex = chance.bytes, chance.hex  # in this process, which does nothing else
 
 
 class Known(Exception):
@@ -153,14 +159,13 @@ class Scene(Stage):
 class Tale(NamedTuple):
     """A story, and which of its acts are hit. heads: what heads do as well; debris: only the takeover after a head that
     was killed half way. patient: what is hit waits until an error is over, however long. real: its node or lock is, so
-    that no two tellings write the same. every: of so many calls one is hit."""
+    that no two tellings write the same."""
 
     story: Callable[[Scene], None]
     heads: bool = True
     debris: bool = False
     patient: bool = False
     real: bool = False
-    every: int = 1
 
 
 class Telling(NamedTuple):
@@ -233,10 +238,20 @@ class Teller:
                 yield Telling(self.tell(Telling(death=death)).takeover, death)
 
     def kill_all(self, part: int, parts: int) -> None:
-        """Every act, killed at every call; of so many parts of all calls one."""
+        """Every act, killed at every call that makes a difference; of so many parts of all calls one."""
         for how, calls in self.acts():
-            for call in calls[:: self.tale.every][part::parts]:
+            for call in self._chosen(calls)[part::parts]:
                 self.attempt(f"killed at {call}", how, lambda start, call=call: tracing.killed_at(start, call).code)
+
+    def _chosen(self, calls: list[Call]) -> list[Call]:
+        """The first and the last of each row of calls before which the same stands on the disk."""
+        rows: list[list[Call]] = [[]]
+        for call in calls:
+            rows[-1].append(call)
+            if call.changes:
+                rows.append([])
+        ends = [call for row in rows for call in dict.fromkeys((*row[:1], *row[-1:]))]
+        return calls if EVERY_CALL else ends
 
     def fail_some(self, part: int, parts: int) -> None:
         """Errors in place of a sample of calls, from all over the tale."""

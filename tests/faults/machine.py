@@ -11,10 +11,11 @@ from __future__ import annotations
 import functools
 import os
 import re
+import secrets
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,6 +40,8 @@ from spoold.fsck.judging import judge as fsck
 from spoold.head.term import Term
 from spoold.node import cleaning, containment, identity, memory, runner
 from spoold.node.runner import Runner
+from tests.faults.chance import chance
+from tests.faults.pictures import picture
 from tests.faults.power import SERVER, SPOOL, STATE, Found, Tape, build
 
 NAME = "n1"
@@ -245,13 +248,14 @@ class Machine:
             self.look()
             if self.runner is not None:
                 self.runner.step()
-            now = self._shown()
+            now = self.shown()
             if now == before:
                 return
             before = now
         raise AssertionError("head and runner never come to rest")
 
-    def _shown(self) -> bytes:
+    def shown(self) -> bytes:
+        """What head and runner know of jobs and nodes."""
         assert self.term is not None
         phases = self.runner.phases() if self.runner is not None else {}
         return _bytes(self.term) + repr(sorted(phases.items())).encode()
@@ -319,24 +323,37 @@ def rebuilt(root: Path, found: Found) -> Machine:
     return Machine(root, disk)
 
 
-def go_on(machine: Machine, runner_first: bool) -> None:
-    """Start everything again, and let it run until every job is over."""
+def wake(machine: Machine, runner_first: bool) -> None:
+    """Start everything again, until nothing moves any more."""
+    chance.begin("after the loss")
     history.read_present(machine.spool, machine.disk)  # what a client shows while no head is there
     if not runner_first:
         machine.look()
     machine.join()
     machine.rest()
+
+
+def run_out(machine: Machine) -> None:
+    """Let it run until every job is over."""
     assert machine.term is not None
     for _ in range(len(machine.term.state.jobs)):
         machine.hand.end()
         machine.rest()
 
 
+def word(machine: Machine, facts: Facts) -> Hashable:
+    """Where two are the same, the rest of their lives is: the disk, what the programs know, what is to be kept."""
+    assert isinstance(machine.disk, SameInodes)
+    disk = picture(str(machine.root), machine.disk.inodes)
+    return disk, machine.shown(), local_boot(), tuple(machine.started), facts.count
+
+
 class Facts:
-    """What had been promised by a moment."""
+    """What had been promised by a moment. count: how much of it."""
 
     def __init__(self, tape: Tape, moment: int) -> None:
         known = [(kind, what) for at, kind, what in tape.facts if at <= moment]
+        self.count = len(known)
         self.submitted: list[tuple[str, str]] = [what for kind, what in known if kind == "submitted"]
         self.committed: list[tuple[str, bytes]] = [what for kind, what in known if kind == "committed"]
         self.started: list[tuple[str, str]] = [what for kind, what in known if kind == "started"]
@@ -433,7 +450,12 @@ def no_containers(*_: object, **__: object) -> str:
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the programs run in this process, without threads, without waiting, and reboot when they are told to."""
+    """Let the programs run in this process, without threads, without waiting, and reboot when they are told to; what
+    they make by chance and the time that they tell are the same each time."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)  # what happens twice tells the same time, and the same names
+    monkeypatch.setattr(os, "urandom", chance.bytes)
+    monkeypatch.setattr(secrets, "token_hex", chance.hex)
     for name, module in list(sys.modules.items()):
         if name.startswith("spoold") and hasattr(module, "boot_id"):
             monkeypatch.setattr(module, "boot_id", local_boot)

@@ -2,7 +2,8 @@
 
 Names, kinds, modes, link counts and contents. What changes with each telling and decides nothing is left out: times of
 files, in records as well (the stories settle for 0 seconds), and with them the checksums of whole records; inodes are
-told by the name that each has now, if any. Records have to be made with the same clock and the same names by chance.
+told by the name that each has now, if any; a file that was built anew stands for the one that it was. Records have to
+be made with the same clock and the same names by chance.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Mapping
 
-VARIES = re.compile(rb'"inode":(\d+)|"submitted":[\d.]+|(?<=}) [0-9a-f]{8}$', re.MULTILINE)
+VARIES = re.compile(rb'"inode":(\d+)|"submitted":[\d.]+|"at": [\d.]+|(?<=}) [0-9a-f]{8}$', re.MULTILINE)
 
 
-def picture(folder: str) -> bytes:
-    """The word for what is below a directory."""
+def picture(folder: str, inodes: Mapping[int, int] | None = None) -> bytes:
+    """The word for what is below a directory. inodes: of files that were built anew -> the one that each stands for."""
     found = dict(sorted(_walk(folder, "")))
+    taken_for = {info.st_ino: (inodes or {}).get(info.st_ino, info.st_ino) for info in found.values()}
     first: dict[bytes, str] = {}
     for path, info in found.items():
-        first.setdefault(str(info.st_ino).encode(), path)
+        first.setdefault(str(taken_for[info.st_ino]).encode(), path)
     word = hashlib.blake2b()
     for path, info in found.items():
-        told = f"{path}\0{info.st_mode}\0{first[str(info.st_ino).encode()]}\0"
+        told = f"{path}\0{info.st_mode}\0{first[str(taken_for[info.st_ino]).encode()]}\0"
         word.update(told.encode())
         if stat.S_ISREG(info.st_mode):
             with open(f"{folder}{path}", "rb") as file:

@@ -6,15 +6,22 @@ fail and begin a new term; then no file of a user is lost or doubled at any mome
 come true that was to (Stage.audit), and fsck finds nothing. Directories in memory and no fsync: no power is cut here.
 
 A look that makes the very calls, with the very records, that an earlier one made in any of the stories is passed over.
+And where another head leads after the trouble, and everything came to rest as it did in an earlier telling of the same
+story, which came to a good end, the rest of it is known (pictures.py says what that leaves out).
 """
 
 from __future__ import annotations
 
+import os
 import re
+import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -26,15 +33,19 @@ from spool_layout.storage import Disk, SharedDisk
 from spoold.fsck.facts import gather
 from spoold.fsck.judging import judge
 from spoold.head.term import Term
+from tests.faults.chance import chance
+from tests.faults.pictures import picture
 from tests.faults.port import FAULTS, Call, Fault, Port, explained, through
 from tests.head import test_cuts as told
 from tests.head.stage import CPU, SETTINGS, Mortal, Stage
 
+NOW = time.time()
 PATIENCE = 3  # failures in a row after which a lasting fault is lifted
 TICKS = 4  # after a failure in which memory is compared with the disk
 FEW = 53  # of so many calls one, in the tests that always run
 CHANCE = re.compile(r"[0-9a-f]{8,}|[0-9]+")  # tokens, digests, times, numbers
 Story = Callable[[Stage], None]
+Rests = set[Hashable]  # what everything was like when it had come to rest
 # Where any error ends a term, the ones that last differ in what a head can still do: nothing, only look, all but half a
 # write, all. (test_errors_daemons.py lets each of them last.)
 LAST = {"EIO", "ENOSPC", "short write", "done, says ENOENT or EEXIST"}
@@ -44,15 +55,18 @@ HOW = [(fault, False) for fault in FAULTS] + [(fault, True) for fault in FAULTS 
 class Troubled(Stage):
     """A stage whose heads meet a fault: where one fails, it begins a new term, as `spoold head` does.
 
-    shared: the spool is on a network file system, as the head believes.
+    shared: the spool is on a network file system, as the head believes. known: how it came to rest in earlier tellings.
     """
 
-    def __init__(self, folder: Path, port: Port, shared: bool = False) -> None:
+    def __init__(self, folder: Path, port: Port, shared: bool = False, known: Rests | None = None) -> None:
         super().__init__(folder, through(port, SharedDisk if shared else Mortal))
         self.mend = lambda: through(port, Mortal)
         self.port, self.shared = port, shared
         self.looks: list[tuple[int, int]] = []  # the calls of each, as numbers in port.calls
         self.seen, self.since = 0, 0  # how often something went wrong, and how many ticks ago
+        self.terms = self.runs = 0
+        self.before_term = 0  # how often something had gone wrong when the present head took over
+        self.known, self.rests = known or set(), Rests()
         for name in PRIVATE:
             (folder / name).chmod(0o700)
 
@@ -61,6 +75,21 @@ class Troubled(Stage):
 
     def write_ledger(self) -> None:
         self.bear(super().write_ledger)
+
+    def run(self) -> None:
+        super().run()
+        self.runs += 1
+        if 0 < len(self.port.struck) == self.before_term and not (self.port.lasting and self.port.fault):
+            rest = self._rest()
+            if rest in self.known:
+                super().memory_is_the_disk()
+                raise Known
+            self.rests.add(rest)
+
+    def _rest(self) -> Hashable:
+        nodes = [(n.phases, n.orders, n.ran, n.over, n.seen, n.read, n.beat) for n in self.nodes.values()]
+        users = self.runs, self.hearing.said, self.texts, sorted(self.deleted)
+        return picture(self.spool.root), repr(nodes), repr(users), self.terms
 
     def bear(self, act: Callable[[], None]) -> None:
         """Act until it goes well without meeting a fault; one that lasts is lifted after a while."""
@@ -84,7 +113,10 @@ class Troubled(Stage):
         raise AssertionError("the head does not come to rest, though nothing goes wrong any more")
 
     def lead(self, disk: Disk) -> Term:
+        self.terms += 1
+        chance.begin(f"term {self.terms}")
         term = super().lead(disk)
+        self.before_term = len(self.port.struck)
         term.observer.nodes.sparing = self.shared
         return term
 
@@ -102,13 +134,19 @@ class Troubled(Stage):
         assert [finding for finding in found if finding.fault] == []
 
 
-def tell(folder: Path, port: Port, story: Story, shared: bool = False) -> Troubled:
-    """A story, from the beginning to its end, in a new spool."""
-    stage = Troubled(folder / "spool", port, shared)
+class Known(Exception):
+    """From here on everything happens that happened in an earlier telling."""
+
+
+def tell(folder: Path, port: Port, story: Story, shared: bool = False, known: Rests | None = None) -> Troubled:
+    """A story, from the beginning to its end or to where the rest is known, in a new spool."""
+    stage = Troubled(folder / "spool", port, shared, known)
     try:
         story(stage)
         port.lift()
         stage.is_sound()
+    except Known:
+        pass
     finally:
         shutil.rmtree(stage.spool.root)
     return stage
@@ -195,41 +233,70 @@ def named(value: object) -> str:
     return getattr(value, "__name__", "") or getattr(value, "name", "")
 
 
-def meet(folder: Path, port: Port, story: Story, fault: Fault, at: int, lasting: bool, shared: bool = False) -> None:
-    """Tell a story in which something goes wrong; nothing going wrong is a failure."""
-    port.plan(fault, at, lasting)
-    with explained(port):
-        tell(folder, port, story, shared)
-        assert port.struck
+@pytest.fixture(autouse=True)
+def _alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records of all tellings tell the same time, and the same names by chance."""
+    monkeypatch.setattr(time, "time", lambda: NOW)
+    monkeypatch.setattr(os, "urandom", chance.bytes)
+    monkeypatch.setattr(secrets, "token_hex", chance.hex)
+
+
+@pytest.fixture(scope="module")
+def rests() -> dict[tuple[str, bool], Rests]:
+    """By story, and whether on a shared disk."""
+    return defaultdict(Rests)
+
+
+class Meet(NamedTuple):
+    """Tells stories in which something goes wrong."""
+
+    folder: Path
+    port: Port
+    rests: dict[tuple[str, bool], Rests]
+
+    def __call__(self, story: Story, fault: Fault, at: int, lasting: bool, shared: bool = False) -> None:
+        """One of them; nothing going wrong is a failure."""
+        known = self.rests[story.__name__, shared]
+        self.port.plan(fault, at, lasting)
+        with explained(self.port):
+            stage = tell(self.folder, self.port, story, shared, known)
+            assert self.port.struck
+        known |= stage.rests
+
+
+@pytest.fixture
+def meet(folder: Path, port: Port, rests: dict[tuple[str, bool], Rests]) -> Meet:
+    return Meet(folder, port, rests)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize(("fault", "lasting"), HOW, ids=named)
 @pytest.mark.parametrize("story", STORIES, ids=named)
 def test_a_head_makes_good_what_goes_wrong_at_any_call(
-    folder: Path, port: Port, calls: dict[str, list[tuple[str, bool]]], story: Story, fault: Fault, lasting: bool
+    meet: Meet, calls: dict[str, list[tuple[str, bool]]], story: Story, fault: Fault, lasting: bool
 ) -> None:
     numbers = points(calls[story.__name__], fault)
     assert numbers
     for number in numbers:
-        meet(folder, port, story, fault, number, lasting)
+        meet(story, fault, number, lasting)
 
 
 @pytest.mark.parametrize("story", STORIES, ids=named)
 def test_a_head_makes_good_what_goes_wrong_at_some_calls(
-    folder: Path, port: Port, calls: dict[str, list[tuple[str, bool]]], story: Story
+    meet: Meet, calls: dict[str, list[tuple[str, bool]]], story: Story
 ) -> None:
     """Every so many calls another fault, by turns once and lasting."""
     all_of_them = [(fault, number) for fault in FAULTS for number in points(calls[story.__name__], fault)]
     for turn, (fault, number) in enumerate(all_of_them[::FEW]):
-        meet(folder, port, story, fault, number, lasting=turn % 2 == 1)
+        meet(story, fault, number, lasting=turn % 2 == 1)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("fault", FAULTS, ids=named)
-def test_a_head_on_a_shared_disk_makes_good_what_goes_wrong_at_any_call(folder: Path, port: Port, fault: Fault) -> None:
+def test_a_head_on_a_shared_disk_makes_good_what_goes_wrong_at_any_call(meet: Meet, fault: Fault) -> None:
     """Listings there are kept for as long as a directory's time stamp stays (SharedDisk)."""
+    port = meet.port
     port.plan(None, 0)
-    tell(folder, port, told.accept, shared=True)
+    tell(meet.folder, port, told.accept, shared=True)
     for number in range(1, 1 + sum(call.name in fault.calls for call in port.calls)):
-        meet(folder, port, told.accept, fault, number, lasting=False, shared=True)
+        meet(told.accept, fault, number, lasting=False, shared=True)

@@ -10,7 +10,7 @@ that carries out `act` is traced; no other threads and no children.
 A call is named by its name and a number, since strace counts the calls of each name separately, and counts those that
 pass its filter. What a process does elsewhere (the password database, other processes in /proc) is not the same each
 time. So the filter is the paths that the listing saw, given to strace one by one (-P), and names that are made by
-chance have to be made alike in each run: `Chance`.
+chance have to be made alike in each run: chance.py.
 
 Where a run goes another way than the listed one did, the wrong call would be hit, or none: Astray. Every run is asked
 which call it was.
@@ -20,10 +20,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import os
 import re
-import secrets
 import select
 import shutil
 import signal
@@ -46,17 +44,26 @@ LONGEST = 30.0  # seconds of one act
 PR_SET_PTRACER, ANYBODY = 0x59616D61, ctypes.c_ulong(-1)  # linux/prctl.h, where Yama lets only parents trace
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 LINE = re.compile(r"^(\w+)\((.*?)(?:\) += .*)?$")
+OWN = frozenset({"lseek", "ioctl", "dup2"})  # of a process's own descriptors: no file is touched
+# What leaves every file, name and directory as it is. A lock goes with its process; an fsync matters to power only.
+LOOKING = re.compile(
+    "access|close|faccessat2|f?getxattr|fdatasync|flock|fsync|getdents64|inotify_add_watch|newfstatat|pread64|read"
+    "|readlink|readlinkat|[fl]?stat|statfs|statx"
+)
 PATH = re.compile(r'"(/[^"]*)"|(?<!AT_FDCWD)<(/[^<>]*)>')
 TAMPERED = "(INJECTED)"
 
 
 class Call(NamedTuple):
-    """One call. number: how many of that name there were so far. paths: what it is about. among: the filter."""
+    """One call. number: how many of that name there were so far. paths: what it is about. among: the filter.
+
+    changes: whether it may leave something else on the disk than there was."""
 
     name: str
     number: int
     paths: tuple[str, ...]
     among: tuple[str, ...] = ()
+    changes: bool = True
 
     def __str__(self) -> str:
         ends = ["/".join(path.split("/")[-2:]) for path in self.paths]
@@ -258,31 +265,14 @@ def _calls(text: str, ours: Callable[[str], bool]) -> list[Call]:
         named = [
             (quoted or of_descriptor).removesuffix(" (deleted)") for quoted, of_descriptor in PATH.findall(match[2])
         ]
-        if paths := tuple(path for path in named if ours(path)):
+        if (paths := tuple(path for path in named if ours(path))) and match[1] not in OWN:
             count[match[1]] += 1
-            found.append(Call(match[1], count[match[1]], paths))
+            found.append(Call(match[1], count[match[1]], paths, changes=_changes(match[1], match[2])))
     return found
 
 
-# ---- chance
-
-
-class Chance:
-    """Names that are made by chance, made alike in each run: os.urandom and secrets.token_hex of this process.
-
-    A fork makes others than its parent, unless it begins with a word of its own.
-    """
-
-    def __init__(self) -> None:
-        self._word, self._count = "", 0
-        os.urandom = self._bytes
-        secrets.token_hex = lambda count=None: self._bytes(count or 16).hex()
-        os.register_at_fork(after_in_child=lambda: self.begin(f"{self._word} {os.getpid()}"))
-
-    def begin(self, word: str) -> None:
-        """From here on all follows from this word."""
-        self._word, self._count = word, 0
-
-    def _bytes(self, count: int) -> bytes:
-        self._count += 1
-        return hashlib.shake_128(f"{self._word} {self._count}".encode()).digest(count)
+def _changes(name: str, told: str) -> bool:
+    """Whether a call of this name and with these arguments may change something."""
+    if name in ("open", "openat"):
+        return "O_CREAT" in told or "O_TRUNC" in told
+    return not LOOKING.fullmatch(name)

@@ -27,12 +27,12 @@ venv: .venv/.dev  ## make or renew .venv, with the tools for development
 test: .venv/.dev  ## run the tests (ARGS="-k words" chooses)
 	$(PYTEST) -n $(TEST_WORKERS) $(ARGS)
 
-# The small machines mostly wait, for leases and thresholds: four benches at once on two cores.
+# The small machines mostly wait, for leases and thresholds: five benches at once on two cores.
 test-nfs: .venv/.dev  ## run the tests on a real NFS (Debian; as root it installs what that needs; 12 minutes)
 	@bash .ci/parts nfs
 	$(BIN)/python -m pytest -m nfs -n $(NFS_WORKERS) --dist loadgroup --no-loadscope-reorder tests/nfs $(ARGS)
 
-NFS_WORKERS ?= 4
+NFS_WORKERS ?= 5
 
 # A quarter of it is waiting, for jobs and strace: twice as many workers as cores.
 test-faults: .venv/.dev  ## let every call to the file system fail in every way

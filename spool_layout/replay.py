@@ -16,6 +16,7 @@ from typing import Any
 from spool_layout import events
 from spool_layout.errors import Damaged
 from spool_layout.events import AnyEvent
+from spool_layout.lines import Lines
 from spool_layout.records import (
     Allocation,
     Gpu,
@@ -63,6 +64,7 @@ class State:
         self.rejects: dict[str, tuple[str, str]] = {}  # EPOCH.TOKEN/new-N-NAME -> name in rejected/, reason; see `trim`
         self.skipped: list[tuple[int, int]] = []  # IDs [from, to) that a restore skipped
         self.claims: dict[str, int] = {}  # EPOCH.TOKEN/new-N-NAME -> ID of the job accepted from there; see `trim`
+        self._lines: Lines | None = None  # only heads need them
 
     # ---- from and to the ledger
 
@@ -125,6 +127,13 @@ class State:
         """Whether no event can know a job of this ID: the time in which it was given is forgotten."""
         return ident >= self.next_id or any(first <= ident < end for first, end in self.skipped)
 
+    @property
+    def lines(self) -> Lines:
+        """Which jobs wait for what. Made when they are asked for first, and kept from then on."""
+        if self._lines is None:
+            self._lines = Lines(self.jobs.values())
+        return self._lines
+
     def known(self) -> list[Job]:
         """All jobs that the state knows, by ID."""
         return [job for _, job in sorted({**self.ended, **self.jobs}.items())]
@@ -134,6 +143,12 @@ class State:
     def apply(self, event: AnyEvent) -> None:
         """Take in one committed event."""
         _APPLY[type(event)](self, event)
+        if self._lines is None:
+            return
+        if isinstance(event, events.Sealed | events.Restored | events.Surfaced):  # of many jobs, and seldom
+            self._lines = None
+        elif (ident := getattr(event, "id", None)) is not None:
+            self._lines.place(ident, self.jobs.get(ident))
 
     def _job(self, event: Any) -> Job:
         job = self.jobs.get(event.id)

@@ -144,7 +144,7 @@ def _as_status(node: Node) -> NodeStatus:
 
 def judge_ranks(tick: Decision, reports: dict[str, Report]) -> None:
     """What came of every attempt that holds slots."""
-    for job in [job for job in tick.state.jobs.values() if job.allocations]:
+    for job in [tick.state.jobs[ident] for ident in sorted(tick.state.lines.holding)]:
         phases = [_phase(reports, a.node, job.key) for a in job.allocations]
         silent = [_is_silent(tick, reports, a.node, job) for a in job.allocations]
         for event in outcome(job, phases, silent, tick.look.now, tick.look.day):
@@ -303,18 +303,16 @@ def ended(tick: Decision, job: Job, status: Status, reason: str) -> events.Ended
 def start(tick: Decision) -> None:
     """Slots for whoever fits; a note for whoever never could; an end for who waited too long for that."""
     state, now = tick.state, tick.look.now
-    for grant in schedule(state.nodes.values(), state.jobs.values()):
+    for grant in schedule(state.nodes.values(), state.lines.waiting):
         job = state.jobs[grant.id]
         tick.add(events.Started(id=job.id, attempt=job.attempt + 1, allocations=grant.allocations, at=now))
-    judged: dict[object, bool] = {}
-    for job in [job for job in state.jobs.values() if job.status is Status.PENDING and not job.problem]:
-        shape = (job.task.num_nodes, job.task.demands)
-        possible = judged.get(shape)
-        if possible is None:
-            possible = not state.nodes or could_ever(shape[1], shape[0], state.nodes.values())
-            judged[shape] = possible
-        if not possible or job.unsatisfiable_since is not None:
-            judge_waiting(tick, job, possible)
+    nodes, doubtful = state.nodes.values(), state.lines.unsatisfiable
+    impossible_now: set[int] = set()
+    for shape, line in state.lines.waiting.items():
+        if state.nodes and not could_ever(shape[1], shape[0], nodes):
+            impossible_now.update(line)
+    for ident in sorted(impossible_now | doubtful):
+        judge_waiting(tick, state.jobs[ident], ident not in impossible_now)
 
 
 def judge_waiting(tick: Decision, job: Job, possible: bool) -> None:

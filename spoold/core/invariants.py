@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from spool_layout.lines import Lines
 from spool_layout.records import WHOLE, Job, Node
 from spool_layout.replay import State, waits_in_pending
 from spool_layout.states import Status
@@ -11,7 +12,8 @@ from spool_layout.states import Status
 
 def broken(state: State) -> list[str]:
     """Sentences about what must not be; [] for a sound state."""
-    return [*_slots(state), *_offered_twice(state), *_shares(state), *_held(state), *_jobs(state), *_names(state)]
+    of_nodes = [*_slots(state), *_offered_twice(state), *_shares(state), *_held(state)]
+    return [*of_nodes, *_jobs(state), *_names(state), *_lines(state)]
 
 
 def _slots(state: State) -> Iterator[str]:
@@ -87,3 +89,9 @@ def _names(state: State) -> Iterator[str]:
     expected = {job.file: job.id for job in state.jobs.values() if waits_in_pending(job)}
     if expected != state.waiting:
         yield f"the names in pending/ are {state.waiting}, the jobs say {expected}"
+
+
+def _lines(state: State) -> Iterator[str]:
+    """What is kept from event to event is what follows from the jobs."""
+    if vars(state.lines) != (wanted := vars(Lines(state.jobs.values()))):
+        yield f"jobs stand in the wrong lines: {vars(state.lines)} instead of {wanted}"

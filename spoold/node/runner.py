@@ -19,6 +19,7 @@ meanwhile.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
@@ -489,14 +490,15 @@ class Runner:
         self.incarnation, self.lapses, self.lapsed = self.incarnation + 1, self.lapses + 1, True
         return True
 
-    def status(self, left: bool) -> NodeStatus:
-        """What status.json says, with the last beat."""
+    @functools.cached_property
+    def about(self) -> NodeStatus:
+        """What status.json says for as long as this runner lives."""
         return NodeStatus(
             format=FORMAT,
             node=self.node,
             host=socket.gethostname(),
-            incarnation=self.incarnation,
-            beat=self.beat,
+            incarnation=0,
+            beat=0,
             interval=self.interval,
             timeout=self.timeout,
             driven="once" if self.once else "daemon",
@@ -510,6 +512,15 @@ class Runner:
             gpus=self.inventory.gpus,
             cpus_milli=self.inventory.cpus_milli,
             memory_mb=self.inventory.memory_mb,
+            enforced=inventory.enforced(self.settings.memory == "enforced"),
+        )
+
+    def status(self, left: bool) -> NodeStatus:
+        """What status.json says, with the last beat."""
+        return msgspec.structs.replace(
+            self.about,
+            incarnation=self.incarnation,
+            beat=self.beat,
             notes=[
                 *self.inventory.notes,
                 *filter(None, [self.starters.trouble]),
@@ -523,7 +534,6 @@ class Runner:
             left=left,
             went_back=self.went_back,
             meanwhile=self.meanwhile or self.unnamed(),
-            enforced=inventory.enforced(self.settings.memory == "enforced"),
         )
 
     def unnamed(self) -> list[Remnant]:

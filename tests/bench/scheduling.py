@@ -55,7 +55,7 @@ class Hall:
 
     def scheduling(self) -> float:
         """Milliseconds of a pass that starts nobody."""
-        return timed(lambda: schedule(self.state.nodes.values(), self.state.jobs.values()))
+        return timed(lambda: schedule(self.state.nodes.values(), self.state.lines.waiting))
 
     def quiet(self) -> float:
         """Milliseconds of a tick in which nothing happens."""

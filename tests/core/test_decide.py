@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+import pytest
+
 from spool_layout.events import Edited, Ended, Going, Gone, Lost, Returned, Started, Stopping, Waiting
+from spool_layout.fit import could_ever
 from spool_layout.records import Phase
 from spool_layout.states import Status
 from spoold.core.model import Change, NewFile, Request
+from spoold.core.placement import place
 from tests.core.builders import Scenario, task
 
 RUNNING = Phase("running", pid=11, started_at=1001.5)
@@ -311,3 +317,14 @@ def test_a_job_whose_host_was_rebooted_runs_again_if_it_asked_for_that() -> None
         s.phase(job.allocations[0].node, job.key, Phase("lost"))
     s.look()
     assert (s.state.jobs[1].key, s.state.ended[2].status) == ("1.2", "FAILED_DRIVER")
+
+
+def test_what_many_jobs_wait_for_is_asked_once_for_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By shape: a tick costs what has changed, not what waits."""
+    s = Scenario(n1="H100:1")
+    s.drop(*[task("H100:1"), task("A100:1"), task("H100:2")] * 50)
+    asked = Counter[str]()
+    monkeypatch.setattr("spoold.core.decide.could_ever", lambda *a: asked.update(["could"]) or could_ever(*a))
+    monkeypatch.setattr("spoold.core.scheduler.place", lambda *a: asked.update(["place"]) or place(*a))
+    assert s.look() == []
+    assert asked == {"could": 3, "place": 3}

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spool_layout.fit import could_ever
+from spool_layout.lines import Lines
 from spool_layout.records import WHOLE, GpuSlot, Job, Node, Share, Task
 from spoold.core.placement import natural
 from spoold.core.scheduler import schedule
@@ -149,8 +150,8 @@ def grant(nodes: list[Node], grants: list) -> None:  # type: ignore[type-arg]
 def test_nothing_is_oversubscribed_and_nothing_idles_that_a_job_could_use(cluster, tasks) -> None:  # type: ignore[no-untyped-def]
     nodes = build(cluster)
     queue = [job(i, shape) for i, shape in enumerate(tasks, 1)]
-    grants = schedule(nodes, queue)
-    assert grants == schedule(build(cluster), queue)
+    grants = schedule(nodes, Lines(queue).waiting)
+    assert grants == schedule(build(cluster), Lines(queue).waiting)
     for g in grants:
         wanted = tasks[g.id - 1]
         assert len({a.node for a in g.allocations}) == len(g.allocations) == wanted.num_nodes
@@ -164,16 +165,16 @@ def test_nothing_is_oversubscribed_and_nothing_idles_that_a_job_could_use(cluste
         assert sum(share.cpus_milli for share in node.shares.values()) <= node.cpus_milli
         assert sum(share.memory_mb for share in node.shares.values()) <= node.memory_mb
     started = {g.id for g in grants}
-    assert schedule(nodes, [j for j in queue if j.id not in started]) == []
+    assert schedule(nodes, Lines(j for j in queue if j.id not in started).waiting) == []
     for waiting in (j for j in queue if j.id not in started):
         if not could_ever(waiting.task.demands, waiting.task.num_nodes, nodes):
-            assert schedule(build(cluster), [waiting]) == []
+            assert schedule(build(cluster), Lines([waiting]).waiting) == []
 
 
 @given(clusters, st.lists(shapes, min_size=1, max_size=8))
 @settings(max_examples=200, deadline=None)
 def test_the_first_job_that_could_start_alone_is_never_passed_over(cluster, tasks) -> None:  # type: ignore[no-untyped-def]
     queue = [job(i, shape) for i, shape in enumerate(tasks, 1)]
-    started = {g.id for g in schedule(build(cluster), queue)}
-    first = next((j.id for j in queue if schedule(build(cluster), [j])), None)
+    started = {g.id for g in schedule(build(cluster), Lines(queue).waiting)}
+    first = next((j.id for j in queue if schedule(build(cluster), Lines([j]).waiting)), None)
     assert first is None or first in started

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spool_layout import events
 from spool_layout.errors import Damaged
 from spool_layout.events import AnyEvent
-from spool_layout.lines import Lines
 from spool_layout.records import (
     Allocation,
     Gpu,
@@ -32,6 +31,9 @@ from spool_layout.records import (
     Task,
 )
 from spool_layout.states import ENDED, Status, may_follow
+
+if TYPE_CHECKING:
+    from spool_layout.lines import Lines
 
 REJECTED_KEPT = 1000
 
@@ -131,6 +133,8 @@ class State:
     def lines(self) -> Lines:
         """Which jobs wait for what. Made when they are asked for first, and kept from then on."""
         if self._lines is None:
+            from spool_layout.lines import Lines
+
             self._lines = Lines(self.jobs.values())
         return self._lines
 

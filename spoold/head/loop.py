@@ -37,6 +37,7 @@ CRON = 60.0  # seconds between two runs of `--once`, at most
 ONCE_TICKS = 200  # of one `--once`; the next run goes on
 ONCE_PRUNES = 50  # steps of pruning in one `--once`; the next run goes on
 ONCE_MARGIN = 1.0  # seconds beyond the settle time that a `--once` may wait for files to become complete
+FILES_EVERY = 0.05  # seconds between two looks for files while ticks follow each other, where the disk tells of changes
 IDLE_BEFORE_LEDGER = 1.0  # seconds without an event after which the ledger is written anew
 
 
@@ -138,7 +139,7 @@ class Head:
             return
         self.presence.say("leading", term.epoch.number)
         log.info("leads, epoch %d", term.epoch.number)
-        quiet_since, next_look, next_check = time.monotonic(), 0.0, 0.0
+        quiet_since, next_look, next_check, looked = time.monotonic(), 0.0, 0.0, 0.0
         woken = True
         while not self.stopping:
             if self.lock.lost:
@@ -149,13 +150,17 @@ class Head:
                 self.check_mounted()  # a newer format, another spool: nothing more may be written
                 next_check = now + self.settings.sweep
             if woken or now >= next_look:
-                happened = term.tick()
+                nodes_only = self.waker.native and now - looked < FILES_EVERY
+                looked = looked if nodes_only else now
+                happened = term.tick(nodes_only)
                 quiet_since = now if happened else quiet_since
                 if happened:
                     restored.note_led(os.path.dirname(self.kept), term.epoch)
                 idle = now - quiet_since >= IDLE_BEFORE_LEDGER
                 self.keep(term, idle)
                 next_look = time.monotonic() + self.pause(term, idle, happened)
+                if nodes_only:
+                    next_look = min(next_look, looked + FILES_EVERY)
             self.hearing.expect(max(next_look, time.monotonic()))
             woken = self.waker.wait(max(0.0, min(next_look - time.monotonic(), self.presence.due())))
         if term.keeper.is_due(True):

@@ -66,16 +66,20 @@ class Observer:
         self._waiting_files = HeldBack("files of %s wait in pending/: as many jobs as one user may have are pending")
         self._waiting_requests = HeldBack("requests of %s wait: as many as one user may make in a minute were made")
 
-    def look(self) -> tuple[Look, list[Left]]:
-        """What is new, and the names that were left alone and not told yet."""
+    def look(self, nodes_only: bool = False) -> tuple[Look, list[Left]]:
+        """What is new, and the names that were left alone and not told yet. nodes_only: nothing is looked for in
+        pending/ and requests/, which was done just now."""
         self.again, self._left = None, []
         began = time.monotonic()
-        changes, fresh = self._waiting(self.disk.list(self.spool.pending))
+        changes, fresh = ([], []) if nodes_only else self._waiting(self.disk.list(self.spool.pending))
         reports, silent = self.nodes.hear(self.state, everybody=bool(fresh))
         if self.nodes.expects:
             self.look_again(self.settings.poll)
-        requests = self._take_requests() if fresh or self._requests_are_due() else self._left_requests()
-        new = self._take_new(fresh, began)
+        if nodes_only:
+            requests, new = self._left_requests(), self._put_aside(self._left_over())
+        else:
+            requests = self._take_requests() if fresh or self._requests_are_due() else self._left_requests()
+            new = self._take_new(fresh, began)
         self._left += self._new.left + self._requests.left
         now = self.intake.clock()
         look = Look(

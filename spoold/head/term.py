@@ -103,9 +103,9 @@ class Term:
 
     # ---- one tick
 
-    def tick(self) -> bool:
-        """Whether anything happened."""
-        look, left = self.observer.look()
+    def tick(self, nodes_only: bool = False) -> bool:
+        """Whether anything happened. nodes_only: nothing is looked for but what the nodes say."""
+        look, left = self.observer.look(nodes_only)
         look = self.check_time(look)
         events = decide(self.state, look, self.policy)
         if look.new or look.requests:

@@ -1,8 +1,9 @@
-"""What a head does not ask a file server while nothing happens."""
+"""What a head does not ask a file server while nothing happens, and no disk while one tick follows another."""
 
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,15 @@ import pytest
 from spool_layout.paths import Spool
 from spool_layout.records import Node, NodeStatus, Share, encode
 from spool_layout.replay import State
+from spool_layout.states import Status
 from spool_layout.storage import Disk, Entry, Seen
 from spoold.core.hearing import Hearing
-from spoold.head import listen
+from spoold.head import listen, loop
 from spoold.head.listen import SELDOM, Listener
+from spoold.head.loop import Head
+from spoold.head.term import Term
+from tests.e2e.cluster import Cluster
+from tests.head.stage import Stage
 
 
 class Counted(Disk):
@@ -104,3 +110,62 @@ def test_every_node_is_read_while_a_job_waits(listener: Listener, clock: Clock) 
     asked(listener)
     beats(listener, state)
     assert asked(listener) == {"nodes": 1, "n1": 1, "n2": 1}
+
+
+# ---- a head whose ticks follow each other, on a disk that tells of changes
+
+
+def test_a_tick_that_is_for_the_nodes_alone_lists_no_files_and_hears_what_ends(tmp_path: Path) -> None:
+    disk = Counted()
+    stage = Stage(tmp_path / "spool", disk)
+    stage.node("n1", gpus=1)
+    stage.drop("a")
+    stage.drop("b")
+    stage.run()
+    stage.nodes["n1"].over.add("a")
+    stage.nodes["n1"].step()
+    stage.drop("c")
+    disk.asked.clear()
+    assert stage.term is not None and stage.term.tick(nodes_only=True)
+    assert disk.asked["pending"] == disk.asked["requests"] == 0
+    assert (stage.job("a").status, stage.job("b").status) == (Status.SUCCEEDED, Status.RUNNING)
+    assert "c" not in stage.jobs()
+    stage.run()
+    assert stage.job("c").status is Status.PENDING
+    stage.finish("b", "c")
+    stage.audit()
+
+
+def test_the_loop_looks_for_files_at_once_and_then_not_before_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """Woken each 10 ms by nodes, with nothing to do."""
+    head = Head(Cluster(tmp_path).spool.root, state=str(tmp_path / "state"))
+    monkeypatch.setattr(loop, "time", clock)
+    ticks: list[tuple[float, bool]] = []  # when, and whether for the nodes alone
+    waits: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        clock.now += min(max(seconds, 0.001), 0.01)  # time passes, however short the wait is
+        if len(waits) == 20:
+            head.stop()
+        return True
+
+    monkeypatch.setattr(head.waker, "wait", wait)
+    tick = Term.tick
+
+    def noted(term: Term, nodes_only: bool) -> bool:
+        ticks.append((clock.now, nodes_only))
+        return tick(term, nodes_only)
+
+    monkeypatch.setattr(Term, "tick", noted)
+    try:
+        head.lead()
+    finally:
+        head.waker.close()
+    looked = [now for now, nodes_only in ticks if not nodes_only]
+    assert looked[0] == ticks[0][0] and len(ticks) == 20 and len(looked) == 4
+    assert all(loop.FILES_EVERY <= b - a <= loop.FILES_EVERY + 0.01 for a, b in pairwise(looked))
+    spared = [seconds for (_, nodes_only), seconds in zip(ticks, waits, strict=True) if nodes_only]
+    assert max(spared) <= loop.FILES_EVERY, "a file that came meanwhile is seen then"

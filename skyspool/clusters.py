@@ -148,7 +148,7 @@ def open_spool(place: str, name: str = "") -> Cluster:
             f"{spool.settings}: the spool has format {words['format']}, this program knows formats up to {FORMAT}",
             "upgrade skyspool on this host",
         )
-    threshold, idle_poll = (_seconds(words, key, usual) for key, usual in (("lock_threshold", 4.0), ("idle_poll", 2.0)))
+    threshold, idle_poll = _seconds(words, "lock_threshold", 4.0), _seconds(words, "idle_poll", 2.0)
     return Cluster(name or str(words["name"]), spool, threshold, idle_poll, bool(name))
 
 

@@ -20,15 +20,14 @@ class Lines:
     that no known node could serve when that was asked last."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
-        """jobs: in order of ID."""
         self.waiting: dict[Shape, list[int]] = {}
         self.holding: set[int] = set()
         self.unsatisfiable: set[int] = set()
         self._shapes: dict[int, Shape] = {}  # job that waits -> the line that it stands in
         for job in jobs:
-            self.place(job.id, job)
+            self.note(job.id, job)
 
-    def place(self, ident: int, job: Job | None) -> None:
+    def note(self, ident: int, job: Job | None) -> None:
         """Take in that something of a job may have changed; None: it lives no more."""
         shape = shape_of(job) if job is not None else None
         before = self._shapes.get(ident)

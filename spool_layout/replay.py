@@ -66,7 +66,7 @@ class State:
         self.rejects: dict[str, tuple[str, str]] = {}  # EPOCH.TOKEN/new-N-NAME -> name in rejected/, reason; see `trim`
         self.skipped: list[tuple[int, int]] = []  # IDs [from, to) that a restore skipped
         self.claims: dict[str, int] = {}  # EPOCH.TOKEN/new-N-NAME -> ID of the job accepted from there; see `trim`
-        self._lines: Lines | None = None  # only heads need them
+        self._lines: Lines | None = None  # made where they are asked for: a client does not
 
     # ---- from and to the ledger
 
@@ -152,7 +152,7 @@ class State:
         if isinstance(event, events.Sealed | events.Restored | events.Surfaced):  # of many jobs, and seldom
             self._lines = None
         elif (ident := getattr(event, "id", None)) is not None:
-            self._lines.place(ident, self.jobs.get(ident))
+            self._lines.note(ident, self.jobs.get(ident))
 
     def _job(self, event: Any) -> Job:
         job = self.jobs.get(event.id)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import click
 
 from skyspool import daemons, heads, jobs, room
-from skyspool.ages import ago, iso, shorter
+from skyspool.ages import ago, iso, lasted, shorter
 from skyspool.clusters import Cluster, ask_each
 from skyspool.enforced import enforced_data, enforced_lines
 from skyspool.present import look
@@ -179,7 +179,7 @@ def _head_words(head: heads.Head, now: float) -> str:
     epoch = f" (epoch {status.epoch})" if status.role == "leading" else ""
     return (
         f"{ROLES.get(status.role, status.role)}{epoch}, on {status.host} (pid {status.pid}), "
-        f"started {ago(status.since, now)}"
+        f"for {lasted(status.since, now)}"
     )
 
 

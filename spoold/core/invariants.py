@@ -93,5 +93,5 @@ def _names(state: State) -> Iterator[str]:
 
 def _lines(state: State) -> Iterator[str]:
     """What is kept from event to event is what follows from the jobs."""
-    if vars(state.lines) != (wanted := vars(Lines(state.jobs.values()))):
-        yield f"jobs stand in the wrong lines: {vars(state.lines)} instead of {wanted}"
+    if vars(state.lines) != vars(Lines(state.jobs.values())):
+        yield f"jobs stand in the wrong lines: {vars(state.lines)}"

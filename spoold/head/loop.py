@@ -26,14 +26,13 @@ from spoold import restored
 from spoold.account import settle
 from spoold.core.hearing import Heard, Hearing
 from spoold.head.admission import admit
-from spoold.head.presence import Presence
+from spoold.head.presence import CRON, Presence
 from spoold.head.term import Term
 from spoold.local import boot_id, state_dir, version
 from spoold.wake import Pace, Waker
 
 log = logging.getLogger("spoold.head")
 
-CRON = 60.0  # seconds between two runs of `--once`, at most
 ONCE_TICKS = 200  # of one `--once`; the next run goes on
 ONCE_PRUNES = 50  # steps of pruning in one `--once`; the next run goes on
 ONCE_MARGIN = 1.0  # seconds beyond the settle time that a `--once` may wait for files to become complete
@@ -263,6 +262,7 @@ class Head:
         shift = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
         kept = {
             "boot": boot_id(),
+            "looked": time.monotonic() + shift,
             "heard": {n: h._replace(since=h.since + shift) for n, h in self.hearing.remember().items()},
         }
         os.makedirs(os.path.dirname(self.kept), 0o700, exist_ok=True)
@@ -279,6 +279,7 @@ class Head:
             if kept["boot"] != boot_id():
                 return
             self.hearing.recall({n: Heard(b, i, s - shift, m, t) for n, (b, i, s, m, t) in kept["heard"].items()})
+            self.hearing.expect(kept["looked"] - shift + CRON)
         except (OSError, ValueError, TypeError, LookupError, AttributeError):
             return  # none, or of another version: what was heard is heard anew
 

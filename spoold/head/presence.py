@@ -29,34 +29,42 @@ class Presence:
         self.host, self.role = socket.gethostname(), ""
         self.path = spool.head(f"{self.host}-{'cron' if once else os.getpid()}")
         self.intervals = {"leading": beat, "standby": max(beat, STANDBY), "once": CRON}
-        self._since = time.time()
-        self._renewed = 0.0
+        self._renewed: float | None = None
         self._offset = time.time() - time.monotonic()  # of the file server's clock to our monotonic one, seconds
 
     def say(self, role: str, epoch: int = 0) -> None:
         """Write the file anew when the role changed, else renew it when that is due."""
         now = time.monotonic()
         if role != self.role:
-            status = HeadStatus(
-                format=FORMAT,
-                host=self.host,
-                pid=os.getpid(),
-                role=role,
-                epoch=epoch,
-                since=self._since,
-                interval=self.intervals[role],
-                version=self.version,
-            )
-            self.disk.publish(self.path, encode(status), durable=False)
+            self._write(role, epoch)
+            if self._renewed is None:  # only the file's change time tells what the server's clock says
+                self._touch()
+                self._write(role, epoch)
             self.role = role
         elif self.due() > 0:
             return
-        self._offset = self.disk.touch(self.path) - time.monotonic()
+        self._touch()
         self._renewed = now
+
+    def _write(self, role: str, epoch: int) -> None:
+        status = HeadStatus(
+            format=FORMAT,
+            host=self.host,
+            pid=os.getpid(),
+            role=role,
+            epoch=epoch,
+            since=self.clock(),
+            interval=self.intervals[role],
+            version=self.version,
+        )
+        self.disk.publish(self.path, encode(status), durable=False)
+
+    def _touch(self) -> None:
+        self._offset = self.disk.touch(self.path) - time.monotonic()
 
     def due(self) -> float:
         """Seconds until the next renewal is due."""
-        return self._renewed + self.intervals[self.role] - time.monotonic()
+        return (self._renewed or 0.0) + self.intervals[self.role] - time.monotonic()
 
     def clock(self) -> float:
         """Seconds since 1970 by the file server's clock, from the last renewal on: the same for all heads, whatever

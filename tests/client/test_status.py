@@ -17,8 +17,8 @@ def test_everything_at_a_glance(story: Scene, sky: Run) -> None:
     assert lines[:5] == [
         f"Cluster mycluster: {story.spool.root}",
         "Users: single",
-        "Head: alive, leads (epoch 1), on h1 (pid 7), started 1 hr ago",
-        "Head: alive, stands by, on h2 (pid 9), started 1 hr ago",
+        "Head: alive, leads (epoch 1), on h1 (pid 7), for 1 hr",
+        "Head: alive, stands by, on h2 (pid 9), for 1 hr",
         "Jobs: 1 PENDING, 3 RUNNING; 1 ended",
     ]
     assert re.fullmatch(r"Room: the spool takes [\d.]+ KiB \(logs: 0 B\) in \d+ files", lines[5])

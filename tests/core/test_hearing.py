@@ -28,6 +28,19 @@ def test_the_same_beat_of_another_incarnation_is_a_sign_of_life() -> None:
     assert hearing.judge(status(1, incarnation=2), 0.0, 129.0, "lost contact") == "up"
 
 
+@pytest.mark.parametrize(
+    ("said", "limit"),
+    [(status(1, interval=60.0), 180.0), (status(1, timeout=90.0), 90.0), (status(1, interval=1.0, timeout=1.0), 30.0)],
+    ids=["driven by cron", "of other settings", "quicker than the spool"],
+)
+def test_a_runner_is_judged_by_its_own_beat_and_limit_where_they_are_longer(said: NodeStatus, limit: float) -> None:
+    hearing = Hearing(30, 5)
+    hearing.judge(said, 0.0, 100.0, "")
+    assert hearing.judge(said, 0.0, 100.0 + limit - 5.1, "up") == "up"
+    assert hearing.judge(said, 0.0, 100.0 + limit - 0.1, "up") == "lost contact"
+    assert hearing.judge(said, 0.0, 100.0 + limit, "lost contact") == "down"
+
+
 def test_an_old_report_is_no_sign_of_death_until_it_was_watched_for_long_enough() -> None:
     hearing = Hearing(30, 5)
     assert hearing.judge(status(1), 9999.0, 0.0, "up") == "up"

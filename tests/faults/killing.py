@@ -1,4 +1,4 @@
-"""A story in which one act of a daemon is cut at each of its system calls: told once for each of them.
+"""A story in which one act of a daemon is cut at its system calls: told once for each call that makes a difference.
 
     python -m tests.faults.kill_stories kills|errors STORY [PART/PARTS]
 
@@ -12,8 +12,8 @@ starter) goes on where that one left off, the story comes to its end, and all pr
   nothing but what it calls unfinished;
 - at the end: Stage.audit, and `spoold fsck` finds nothing at all.
 
-Between two calls that change something all kills leave the same disk. Of each such row of calls the first and the last
-are hit (an act may have sent a signal in between); with KILLS=every in the environment it is each single one.
+Between two calls that change something all kills leave the same. Of each such row of calls the first and the last are
+hit; with KILLS=every in the environment (make test-faults KILLS=every) it is each single one.
 
 Whoever goes on after a kill knows nothing but what stands on the disk. So where that is what an earlier kill of the
 same act left, and what was made good then, the telling ends with the check at the moment of the kill. pictures.py says
@@ -92,6 +92,7 @@ class Scene(Stage):
         self.left = 0, b""  # behind by what was hit: its exit code, and what stood on the disk
         self.acts = self.takeover = 0  # how many there were; the first one after a head was killed in its own process
         self.code = 0  # exit code of what was hit
+        self.failing = False  # whether it is hit by an error instead of a kill
         self.close: Act = lambda: None
         super().__init__(folder / "spool", disk)
         for private in (self.spool.tmp, self.spool.pending, self.spool.requests, self.spool.claims):
@@ -181,6 +182,7 @@ class Teller:
     def __init__(self, tale: Tale, folder: Path) -> None:
         self.tale, self.folder = tale, folder
         self.failures: list[str] = []
+        self.failing = False
         self.count = 0
         self.known: dict[Telling, set[tuple[int, bytes]]] = defaultdict(set)
         if not tale.real:
@@ -192,6 +194,7 @@ class Teller:
         shutil.rmtree(self.folder, ignore_errors=True)
         known = None if self.tale.real else self.known[how]
         scene = Scene(self.folder, how.number, hit, self.tale.heads, Mortal(how.death), known)
+        scene.failing = self.failing
         try:
             self.tale.story(scene)
             scene.audit()
@@ -255,6 +258,7 @@ class Teller:
 
     def fail_some(self, part: int, parts: int) -> None:
         """Errors in place of a sample of calls, from all over the tale."""
+        self.failing = True
         places = [(how, call) for how, calls in self.acts() for call in calls]
         chosen = places[:: max(1, len(places) // SAMPLE)]
         for number, (how, call) in enumerate(chosen[part::parts]):

@@ -39,7 +39,7 @@ from tests.faults.port import FAULTS, Call, Fault, Port, explained, through
 from tests.head import test_cuts as told
 from tests.head.stage import CPU, SETTINGS, Mortal, Stage
 
-NOW = time.time()
+NOW = time.time() + 3600.0  # later than any file is changed, so that none is taken for one that is still written
 PATIENCE = 3  # failures in a row after which a lasting fault is lifted
 TICKS = 4  # after a failure in which memory is compared with the disk
 FEW = 53  # of so many calls one, in the tests that always run
@@ -66,7 +66,7 @@ class Troubled(Stage):
         self.seen, self.since = 0, 0  # how often something went wrong, and how many ticks ago
         self.terms = self.runs = 0
         self.before_term = 0  # how often something had gone wrong when the present head took over
-        self.known, self.rests = known or set(), Rests()
+        self.known, self.rests = Rests() if known is None else known, Rests()
         for name in PRIVATE:
             (folder / name).chmod(0o700)
 
@@ -88,7 +88,7 @@ class Troubled(Stage):
 
     def _rest(self) -> Hashable:
         nodes = [(n.phases, n.orders, n.ran, n.over, n.seen, n.read, n.beat) for n in self.nodes.values()]
-        users = self.runs, self.hearing.said, self.texts, sorted(self.deleted)
+        users = self.runs, self.hearing.said, self.texts, sorted(self.deleted), self.killed
         return picture(self.spool.root), repr(nodes), repr(users), self.terms
 
     def bear(self, act: Callable[[], None]) -> None:
@@ -115,8 +115,9 @@ class Troubled(Stage):
     def lead(self, disk: Disk) -> Term:
         self.terms += 1
         chance.begin(f"term {self.terms}")
+        before = len(self.port.struck)
         term = super().lead(disk)
-        self.before_term = len(self.port.struck)
+        self.before_term = before
         term.observer.nodes.sparing = self.shared
         return term
 
@@ -242,8 +243,8 @@ def _alike(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def rests() -> dict[tuple[str, bool], Rests]:
-    """By story, and whether on a shared disk."""
+def rests() -> dict[str, Rests]:
+    """By story: of all its tellings on this worker so far."""
     return defaultdict(Rests)
 
 
@@ -252,11 +253,11 @@ class Meet(NamedTuple):
 
     folder: Path
     port: Port
-    rests: dict[tuple[str, bool], Rests]
+    rests: dict[str, Rests]
 
     def __call__(self, story: Story, fault: Fault, at: int, lasting: bool, shared: bool = False) -> None:
         """One of them; nothing going wrong is a failure."""
-        known = self.rests[story.__name__, shared]
+        known = Rests() if shared else self.rests[story.__name__]  # there a disk remembers, from term to term
         self.port.plan(fault, at, lasting)
         with explained(self.port):
             stage = tell(self.folder, self.port, story, shared, known)
@@ -265,7 +266,7 @@ class Meet(NamedTuple):
 
 
 @pytest.fixture
-def meet(folder: Path, port: Port, rests: dict[tuple[str, bool], Rests]) -> Meet:
+def meet(folder: Path, port: Port, rests: dict[str, Rests]) -> Meet:
     return Meet(folder, port, rests)
 
 

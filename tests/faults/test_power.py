@@ -16,6 +16,7 @@ import pytest
 from skyspool.verbs import init
 from spool_layout.states import Status
 from spoold.fsck.mending import mend
+from tests.faults.chance import chance
 from tests.faults.machine import CPU, GPU, Facts, Machine, again, judge, reboot, rebuilt, run_out, stand_in, wake, word
 from tests.faults.power import SPOOL, Found, Tape
 
@@ -35,6 +36,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def record(root: Path, story: Story) -> Tape:
     """Tell a story once, and gather the states in which the power may have left it."""
     reboot("the first boot")
+    chance.begin("before the loss")
     Machine.make(root)
     machine = Machine(root)
     tape = Tape(str(root))

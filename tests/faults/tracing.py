@@ -50,6 +50,8 @@ LOOKING = re.compile(
     "access|close|faccessat2|f?getxattr|fdatasync|flock|fsync|getdents64|inotify_add_watch|newfstatat|pread64|read"
     "|readlink|readlinkat|[fl]?stat|statfs|statx"
 )
+OTHERS = re.compile("clone3?|v?fork|kill|tgkill|pidfd_send_signal|(send|write).*")  # what others see of a process
+FIFOS = re.compile("/(orders|bell)>")  # what is read from them is gone
 PATH = re.compile(r'"(/[^"]*)"|(?<!AT_FDCWD)<(/[^<>]*)>')
 TAMPERED = "(INJECTED)"
 
@@ -57,7 +59,8 @@ TAMPERED = "(INJECTED)"
 class Call(NamedTuple):
     """One call. number: how many of that name there were so far. paths: what it is about. among: the filter.
 
-    changes: whether it may leave something else on the disk than there was."""
+    changes: whether it, or what the process does before its next call, may leave something else than there was: on the
+    disk, of other processes, in a FIFO."""
 
     name: str
     number: int
@@ -268,6 +271,8 @@ def _calls(text: str, ours: Callable[[str], bool]) -> list[Call]:
         if (paths := tuple(path for path in named if ours(path))) and match[1] not in OWN:
             count[match[1]] += 1
             found.append(Call(match[1], count[match[1]], paths, changes=_changes(match[1], match[2])))
+        elif found and OTHERS.fullmatch(match[1]):
+            found[-1] = found[-1]._replace(changes=True)
     return found
 
 
@@ -275,4 +280,6 @@ def _changes(name: str, told: str) -> bool:
     """Whether a call of this name and with these arguments may change something."""
     if name in ("open", "openat"):
         return "O_CREAT" in told or "O_TRUNC" in told
+    if name == "read":
+        return FIFOS.search(told) is not None
     return not LOOKING.fullmatch(name)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.history.checker import faults
 from tests.nfs.bench import Bench
 from tests.nfs.site import QUICK, Site, running
 
@@ -43,3 +44,4 @@ def test_a_client_that_looked_at_the_spool_and_froze_holds_up_neither_head_nor_n
         site.record("c", "after")
         site.over(2, 10)
     assert site.account().faults == []
+    assert faults(site.history()) == []

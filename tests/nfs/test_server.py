@@ -17,6 +17,7 @@ VERSIONS = [
     pytest.param("3", marks=pytest.mark.xdist_group("server-3")),
 ]
 AWAY = 60.0  # seconds that the server is stopped
+LEFT = "3M"  # of the disk: less than the twentieth that is kept for the jobs that run
 BUSY = 0.25  # of the time that it is away, at most, a daemon may use the processor
 
 
@@ -48,17 +49,27 @@ def test_a_server_that_crashes_and_boots_under_load_loses_nothing(site: Site) ->
 
 
 def test_a_server_that_is_stopped_for_a_minute_is_waited_for_by_all(site: Site) -> None:
-    """Jobs that run go on meanwhile, and one ends; nobody spins."""
+    """Jobs that run go on meanwhile; one that asks nothing of the server ends, and its supervisor notes that; nobody
+    spins."""
     site.record("a", "short", work="read -rt 15 <>/tmp/never")
     site.record("a", "long", work="read -rt 70 <>/tmp/never")
-    site.eventually(lambda: len(site.names("proofs")) == 2)
+    site.submit("a", "local", "read -rt 15 <>/tmp/never; exit 7")
+    site.eventually(lambda: len(site.names("proofs")) == 2 and noted(site, "3.1", "run.pid"))
     before = {machine: used(site.bench, machine) for machine in ("a", "b", "c")}
     with site.bench.frozen(SERVER):
         time.sleep(AWAY)
         spun = {machine: used(site.bench, machine) - before[machine] for machine in before}
+        ends = noted(site, "3.1", "run.exit")
     assert all(seconds < BUSY * AWAY for seconds in spun.values()), spun
+    assert '"code": 7' in ends, ends
     site.record("a", "after")
-    assert site.over(3, 60) == {"SUCCEEDED": 3}
+    assert site.over(4, 60) == {"SUCCEEDED": 3, "FAILED": 1}
+
+
+def noted(site: Site, attempt: str, name: str) -> str:
+    """What stands in a file of an attempt on its node's own disk; "" where no node has it."""
+    place = f"/tmp/state-{site.name}/*/*/attempts/{attempt}/{name}"
+    return "".join(site.bench.run(machine, "sh", "-c", f"cat {place} 2>/dev/null; :") for machine in ("b", "c"))
 
 
 def used(bench: Bench, machine: str) -> float:
@@ -68,16 +79,24 @@ def used(bench: Bench, machine: str) -> float:
 
 
 def test_a_full_disk_refuses_submissions_and_loses_no_running_job(site: Site) -> None:
+    """What is kept free is there for the job that ends meanwhile; where not a byte is, one is reported later."""
     site.record("a", "running", work="read -rt 6 <>/tmp/never")
-    site.eventually(lambda: site.names("proofs"))
-    site.shell(
-        SERVER, f"dd if=/dev/zero of={MOUNT}/filler bs=64k 2>/dev/null; dd if=/dev/zero bs=1 >>{MOUNT}/filler; :"
-    )
-    said = site.bench.begin("a", *site.client("exec", site.name, "-d", "true"))
-    assert said.wait() != 0
-    assert re.search("full|No space|room", said.out + said.err), said.out + said.err
-    time.sleep(8)
-    assert site.account().over.get(1) in (None, "SUCCEEDED")
+    site.record("a", "longer", work="read -rt 40 <>/tmp/never")
+    site.eventually(lambda: len(site.names("proofs")) == 2)
+    fill = f"dd if=/dev/zero of={MOUNT}/filler bs=64k 2>/dev/null; sync; truncate -s -{LEFT} {MOUNT}/filler; sync"
+    site.shell(SERVER, fill)
+    refused(site, "are kept for the jobs that run")
+    assert site.over(1, 30) == {"SUCCEEDED": 1}
+    site.shell(SERVER, f"dd if=/dev/zero bs=4k >>{MOUNT}/filler 2>/dev/null; dd if=/dev/zero bs=1 >>{MOUNT}/filler; :")
+    refused(site, "full|No space|room|free")
+    time.sleep(40)  # until the longer one is over
     site.shell(SERVER, f"rm {MOUNT}/filler")
     site.record("a", "after")
-    assert site.over(2, 60) == {"SUCCEEDED": 2}
+    assert site.over(3, 60) == {"SUCCEEDED": 3}
+
+
+def refused(site: Site, why: str) -> None:
+    """A submission is not taken, and told why."""
+    said = site.bench.begin("a", *site.client("exec", site.name, "-d", "true"))
+    assert said.wait() != 0
+    assert re.search(why, said.out + said.err), said.out + said.err

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.history.checker import faults
 from tests.nfs.bench import MOUNT, Bench
 from tests.nfs.site import QUICK, Site, running
 
@@ -25,6 +26,7 @@ def site(bench: Bench) -> Iterator[Site]:
         site.head("b").leads("b")
         site.head("c").node("c", gpus="H100:1").is_ready("c")
         yield site
+        assert faults(site.history()) == []
 
 
 def test_daemons_whose_mount_is_gone_end_with_a_message_and_leave_the_empty_directory_alone(site: Site) -> None:

@@ -286,6 +286,7 @@ class Story:
 @pytest.fixture
 def story(folder: Path, port: Port, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Story:
     monkeypatch.setattr(loop, "IDLE_BEFORE_LEDGER", 0.0)
+    monkeypatch.setattr(loop, "FILES_EVERY", 0.0)  # hardly any time passes here from tick to tick
     return Story(folder, port, caplog)
 
 

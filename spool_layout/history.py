@@ -27,6 +27,7 @@ from spool_layout.replay import State
 from spool_layout.storage import Disk
 
 EMPTY = Ledger(format=1, cluster="", spool="")
+LISTED_ANEW = 10  # times that events/ is listed while heads pack away what was listed
 ROUNDS = 20  # of a client that heads keep overtaking; each means a newer epoch or generation came meanwhile
 
 
@@ -58,11 +59,25 @@ def epochs(spool: Spool, disk: Disk) -> list[int]:
 
 def leading(spool: Spool, disk: Disk) -> int:
     """The newest epoch of which the first record is whole: of any newer one the head has done nothing. 0: none."""
+    newest = 0
+    for _ in range(LISTED_ANEW):
+        newest, all_there = _newest_sealed(spool, disk)
+        if all_there:
+            break
+    return newest
+
+
+def _newest_sealed(spool: Spool, disk: Disk) -> tuple[int, bool]:
+    """The newest listed epoch that is sealed, and whether all newer ones that are listed are there: one that is not was
+    packed away by a head of a still newer one, since it was listed."""
+    all_there = True
     for epoch in reversed(epochs(spool, disk)):
-        data = disk.read(spool.events_of(epoch)) or b""
-        if isinstance(decode_event(data[: data.find(b"\n") + 1]), Sealed):
-            return epoch
-    return 0
+        data = disk.read(spool.events_of(epoch))
+        if data is None:
+            all_there = False
+        elif isinstance(decode_event(data[: data.find(b"\n") + 1]), Sealed):
+            return epoch, all_there
+    return 0, all_there
 
 
 def digest(data: bytes) -> str:

@@ -16,7 +16,7 @@ from spool_layout.paths import Spool
 from spool_layout.records import Leader, Task
 from spool_layout.replay import ImpossibleEvent, State
 from spool_layout.settings import Settings
-from spool_layout.storage import Disk
+from spool_layout.storage import Disk, Entry
 from spoold.head.keeping import Keeper
 
 SETTINGS = Settings(format=1, id="0" * 16, name="test")
@@ -234,3 +234,33 @@ def test_impossible_events_tell_the_story() -> None:
     state.apply(accepted(1))
     with pytest.raises(ImpossibleEvent, match=r"1\.x\.yaml"):
         state.apply(accepted(1))
+
+
+class Overtaken(Disk):
+    """A disk on which the next head leads, and packs away all earlier epochs, whenever events/ was just listed."""
+
+    def __init__(self, spool: Spool, times: int) -> None:
+        self.spool, self.left = spool, times
+
+    def list(self, path: str) -> list[Entry]:
+        listed = super().list(path)
+        if path == self.spool.events and self.left:
+            self.left -= 1
+            (number,) = history.epochs(self.spool, Disk())
+            sealed = Sealed(number + 1, {}, (0, 0), Leader(), 1.0)
+            Path(self.spool.events_of(number + 1)).write_bytes(encode_event(sealed))
+            os.rename(self.spool.events_of(number), f"{self.spool.archive}/{number}.jsonl")
+        return listed
+
+
+@pytest.mark.parametrize("times", [0, 1, 3])
+def test_which_epoch_leads_is_told_by_what_stands_there_when_all_that_was_listed_does(spool: Spool, times: int) -> None:
+    lead(spool)
+    assert history.leading(spool, Overtaken(spool, times)) == 1 + times
+
+
+def test_where_heads_never_stop_overtaking_somebody_looks_no_longer_for_them(spool: Spool) -> None:
+    lead(spool)
+    disk = Overtaken(spool, 1000)
+    assert history.leading(spool, disk) == 0
+    assert disk.left == 1000 - history.LISTED_ANEW

@@ -452,8 +452,9 @@ def no_containers(*_: object, **__: object) -> str:
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the programs run in this process, without threads, without waiting, and reboot when they are told to; what
     they make by chance and the time that they tell are the same each time."""
+    # The real ones give each recovery other times and names, so that no two that are alike could be seen to be.
     now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now)  # what happens twice tells the same time, and the same names
+    monkeypatch.setattr(time, "time", lambda: now)
     monkeypatch.setattr(os, "urandom", chance.bytes)
     monkeypatch.setattr(secrets, "token_hex", chance.hex)
     for name, module in list(sys.modules.items()):

@@ -236,7 +236,8 @@ def named(value: object) -> str:
 
 @pytest.fixture(autouse=True)
 def _alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Records of all tellings tell the same time, and the same names by chance."""
+    """Records of all tellings tell the same time, and the same names by chance: with the real ones no two tellings that
+    are alike could be seen to be."""
     monkeypatch.setattr(time, "time", lambda: NOW)
     monkeypatch.setattr(os, "urandom", chance.bytes)
     monkeypatch.setattr(secrets, "token_hex", chance.hex)

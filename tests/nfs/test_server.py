@@ -89,7 +89,7 @@ def test_a_full_disk_refuses_submissions_and_loses_no_running_job(site: Site) ->
     assert site.over(1, 30) == {"SUCCEEDED": 1}
     site.shell(SERVER, f"dd if=/dev/zero bs=4k >>{MOUNT}/filler 2>/dev/null; dd if=/dev/zero bs=1 >>{MOUNT}/filler; :")
     refused(site, "full|No space|room|free")
-    time.sleep(40)  # until the longer one is over
+    site.eventually(lambda: noted(site, "2.1", "run.exit"), 60)
     site.shell(SERVER, f"rm {MOUNT}/filler")
     site.record("a", "after")
     assert site.over(3, 60) == {"SUCCEEDED": 3}

@@ -104,7 +104,7 @@ class Disk:
             info = os.fstat(descriptor)
             if not stat.S_ISREG(info.st_mode):
                 raise NotRegular(errno.EINVAL, f"not a regular file but {_kind(info.st_mode)}", path)
-            return _seen(info, _read_all(descriptor, limit + 1))
+            return _seen(info, _read_all(descriptor, info.st_size, limit + 1))
         finally:
             os.close(descriptor)
 
@@ -467,7 +467,7 @@ def read_once(path: str, start: int = 0) -> bytes:
     try:
         if start:
             os.lseek(descriptor, start, os.SEEK_SET)
-        return _read_all(descriptor, start=start)
+        return _read_all(descriptor, os.fstat(descriptor).st_size - start)
     finally:
         os.close(descriptor)
 
@@ -560,10 +560,9 @@ def _exists(path: str) -> bool:
     return True
 
 
-def _read_all(descriptor: int, limit: int = -1, start: int = 0) -> bytes:
-    """To the end, or `limit` bytes. Asks for one byte more than is there: a direct read of more costs a server calls
-    for what lies beyond the end, and that byte tells that a file has grown meanwhile."""
-    size = os.fstat(descriptor).st_size - start
+def _read_all(descriptor: int, size: int, limit: int = -1) -> bytes:
+    """To the end, or `limit` bytes, of a file with `size` bytes left. Asks for one byte more than is there: a direct
+    read of more costs a server calls for what lies beyond the end, and that byte tells that a file has grown."""
     parts: list[bytes] = []
     done = 0
     while done != limit:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from spool_layout.errors import Deposed
 from spool_layout.leadership import Epoch
-from spool_layout.storage import Disk
+from spool_layout.storage import Disk, Seen
 
 NAME_BYTES = 200  # of a claimed file's name: a prefix has to fit in front
 NEW, REQUEST = "new", "request"
@@ -24,11 +24,12 @@ _CLAIMED = re.compile(r"^(new|request)-(\d+)-(.*)$", re.DOTALL)
 
 
 class Ready(NamedTuple):
-    """A complete file in a drop box, and what it was when looked at."""
+    """A complete file in a drop box, and what it was when looked at. seen: what it said, until it is read here."""
 
     name: str
     inode: int
     changed: float
+    seen: Seen | None = None
 
 
 def kind_of(claim: str) -> str:
@@ -92,6 +93,13 @@ class Claims:
             return {entry.name for entry in self.disk.list(self.epoch.claims)}
         except FileNotFoundError as error:
             raise Deposed(f"{self.epoch.claims} is gone: a newer head removed it") from error
+
+    def looked_at(self, claim: str) -> Ready | None:
+        """What a held file was in the drop box; what it said is told once."""
+        ready = self.held[claim]
+        if ready is not None:
+            self.held[claim] = ready._replace(seen=None)
+        return ready
 
     def of_kind(self, kind: str) -> list[str]:
         """Held files of a kind, in the order in which they were taken."""

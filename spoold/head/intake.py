@@ -1,8 +1,9 @@
 """Looking at what users dropped: which files are complete, claiming them, reading them.
 
 A file is taken in three steps. While it stands in pending/ (or requests/) it is only looked at: is it complete? Then it
-is moved into the head's claim directory, where no later drop of the same name can take its place. There it is opened
-once, without following links, and what that descriptor says is believed: its owner, its inode, its text.
+is moved into the head's claim directory, where no later drop of the same name can take its place. What a descriptor
+says that was opened once, without following links, is believed: its owner, its inode, its text. That is the descriptor
+of the look where what was moved is the same file, unchanged; else it is opened anew there.
 
 Complete is what ends with YAML's own end mark `...`, or has been quiet for the settle time by the file server's clock;
 an empty file never; on a local disk a file that somebody still has open for writing never.
@@ -68,7 +69,7 @@ class Intake:
         except OSError as error:
             return Left(name, f"cannot be read by the head ({error.strerror}); it is left where it is")
         if seen.size > self.settings.max_file or is_complete(seen.data):
-            return Ready(name, seen.inode, seen.changed)
+            return Ready(name, seen.inode, seen.changed, seen)
         return self._settled(path, name, seen)
 
     def _way_out(self) -> str:
@@ -86,7 +87,7 @@ class Intake:
             return min(wait, settle)
         if self.local and self.disk.is_held_for_writing(path):
             return settle / 4
-        return Ready(name, seen.inode, seen.changed)
+        return Ready(name, seen.inode, seen.changed, seen)
 
     def news(self, left: list[Left]) -> list[Left]:
         """Those of the names left alone that were not reported yet."""
@@ -98,12 +99,14 @@ class Intake:
 
     def read_new(self, claims: Claims, claim: str) -> NewFile:
         """A claimed file as a task, or with what is wrong with it. OSError: gone, or not to be read just now."""
-        ready = claims.held[claim]
+        ready = claims.looked_at(claim)
         name = ready.name if ready else dropped_name(claim)  # a claim of an earlier head is cut to fit
         me = os.getuid()
         new = NewFile(claims.full(claim), encodable(name), me, user_name(me), 0, "", 0.0)
         try:
-            seen = self.disk.inspect(claims.path(claim), self.settings.max_file)
+            seen = self._unchanged(claims.path(claim), ready) or self.disk.inspect(
+                claims.path(claim), self.settings.max_file
+            )
         except NotRegular as error:
             return new._replace(problem=str(error.strerror))
         except PermissionError:
@@ -119,6 +122,18 @@ class Intake:
             task=summary(task) if task else None,
             problem=problem,
         )
+
+    def _unchanged(self, path: str, ready: Ready | None) -> Seen | None:
+        """What a file said in the drop box, if by all that the file system says it is still that file; None: read it.
+
+        Who writes to it at this moment, and puts its times back, is found out like whoever does so a moment later: by
+        its digest, when it starts."""
+        seen = ready.seen if ready else None
+        info = self.disk.stat(path) if seen else None
+        if seen is None or info is None:
+            return None
+        now = (info.st_mode, info.st_ino, info.st_uid, info.st_nlink, info.st_size, info.st_mtime_ns)
+        return seen if now == (seen.mode, seen.inode, seen.uid, seen.links, seen.size, seen.modified_ns) else None
 
     def judge(self, seen: Seen, name: str, accepted: bool = False) -> tuple[TaskSpec | None, str]:
         """A task, or why it is none. accepted: this inode is a job's file already, and known to whoever reads events:
@@ -156,6 +171,7 @@ class Intake:
     def read_request(self, claims: Claims, claim: str) -> Request:
         """A claimed request, perhaps with what is wrong with it. OSError: gone, or not to be read just now."""
         me = os.getuid()
+        claims.looked_at(claim)
         try:
             seen = self.disk.inspect(claims.path(claim), REQUEST_BYTES)
         except (NotRegular, PermissionError) as error:

@@ -25,7 +25,7 @@ from spool_layout.paths import Spool
 from spool_layout.records import Assigned, Leader, NodeStatus, Remnant, decode, encode
 from spool_layout.settings import load
 from spool_layout.states import Status
-from spool_layout.storage import Disk, Seen
+from spool_layout.storage import Disk
 from spoold import restored
 from spoold.head import term as terms
 from spoold.head.loop import Head
@@ -73,10 +73,10 @@ class Meeting(Disk):
             self.after()
         return found
 
-    def inspect(self, path: str, limit: int) -> Seen:
-        if self._meets("inspect", path) and self.before:
+    def stat(self, path: str) -> os.stat_result | None:
+        if self._meets("stat", path) and self.before:
             self.before()
-        return super().inspect(path, limit)
+        return super().stat(path)
 
     def move(self, source: str, target: str, inode: int | None = None) -> bool:
         if self._meets("move", source) and self.before:
@@ -161,7 +161,7 @@ def test_a_head_whose_claimed_file_is_gone_asks_who_leads_before_it_decides_anyt
         assert s.term is not None
         os.unlink(os.path.join(s.term.epoch.claims, "new-1-a.yaml"))
 
-    assert deposed_by(s, "inspect", "/new-1-", take_it) == [1, 2]
+    assert deposed_by(s, "stat", "/new-1-", take_it) == [1, 2]
 
 
 def test_a_head_whose_dropped_file_is_gone_asks_who_leads_before_it_decides_anything(folder: Path) -> None:

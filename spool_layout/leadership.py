@@ -23,6 +23,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from spool_layout import history
@@ -165,6 +166,7 @@ class HeadLock:
             log.warning("filelock has changed: where a host dies, another may lead a minute late on NFS 4: %s", error)
         self._folder = os.path.dirname(spool.head_lock)
         self._records_folder = os.path.join(f"{spool.head_lock}.rw", "holders")
+        self._epoch_file = os.path.join(f"{spool.head_lock}.rw", "gen", "epoch")
         self.lost = False
         self.held = False
         self.interval = min(LOOK, settings.lock_heartbeat / 2)  # seconds between two looks
@@ -207,7 +209,16 @@ class HeadLock:
         # Nobody takes the lock sooner than this after our last renewal; by then, we give it up ourselves.
         self._lock.stale_threshold = self._patience + self._threshold
         self.held, self.lost, self._records = True, False, None
+        self._drop_empty_epoch()
         return True
+
+    def _drop_empty_epoch(self) -> None:
+        """filelock makes gen/epoch with one call, writes it with the next one, and makes it once (4.3.1). Where it was
+        cut in between, or the first call said that it was there already, it stays empty, HEAD counts for nothing, and
+        each look tries 64 names: eight times the calls, for ever. Without the file, the next look makes it anew."""
+        with suppress(OSError):
+            if not os.stat(self._epoch_file).st_size:
+                os.unlink(self._epoch_file)
 
     def release(self) -> None:
         """Give it up, so that another head leads at once. Nothing happens where it is not held.

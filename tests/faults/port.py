@@ -18,9 +18,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from spool_layout.storage import Disk
+
+T = TypeVar("T")
 
 LOOKS = frozenset({"open", "read", "pread", "fstat", "stat", "lstat", "scandir", "getdents", "statvfs", "lseek"})
 WRITES = frozenset({"create", "write", "pwrite", "fsync", "close"})
@@ -207,9 +209,14 @@ def explained(port: Port) -> Iterator[None]:
 
 def through(port: Port, kind: type[Disk] = Disk) -> Disk:
     """A disk whose operations, and no others, go through a port."""
+    return watched(port, kind)()
+
+
+def watched(port: Port, kind: type[T]) -> type[T]:
+    """A kind of thing whose public operations, and no others, go through a port."""
     names = [name for name in dir(kind) if callable(getattr(kind, name)) and not name.startswith("_")]
-    watched = type(f"Watched{kind.__name__}", (kind,), {name: _within(port, getattr(kind, name)) for name in names})
-    made: Disk = watched()
+    operations = {name: _within(port, getattr(kind, name)) for name in names}
+    made: type[T] = type(f"Watched{kind.__name__}", (kind,), operations)
     return made
 
 

@@ -74,7 +74,7 @@ def drop_name(name: str, token: str) -> str:
 
 def is_handle(word: str) -> bool:
     """Whether a word is what our client calls a submission before it has an ID: LABEL@TOKEN."""
-    return bool(_TOKEN_SUFFIX.search(word))
+    return "/" not in word and bool(_TOKEN_SUFFIX.search(word))
 
 
 def is_day(name: str) -> bool:

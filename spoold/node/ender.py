@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from spoold.node import progress
 from spoold.node.containers import stop_all
-from spoold.node.owner import become_owner
+from spoold.node.owner import become_owner, forget_login
 from spoold.node.workplace import Attempt, Workplace, ring
 
 LOOK = 0.05  # seconds between two looks at what is left
@@ -25,11 +25,15 @@ TROUBLE = "containers of it may still run: their engine did not answer"
 
 def end(place: Workplace, key: str, grace: float, bell: int) -> None:
     """End what is left of an attempt; then `gone`, and where it called container engines `swept`, are there."""
+    attempt = place.attempt(key)
+    order = attempt.read("order.json") or {}
     try:
-        _end(place, place.attempt(key), grace)
+        _end(place, attempt, grace)
     except FileNotFoundError:
         pass  # it was over, and is forgotten
     ring(bell, key)
+    if order.get("clones"):  # its supervisor may have been killed before it could
+        forget_login(attempt, order)
 
 
 def _end(place: Workplace, attempt: Attempt, grace: float) -> None:

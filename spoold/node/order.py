@@ -76,7 +76,7 @@ class Orders:
             order["setup_log"] = os.path.join(logs, setup_log(*rank))
         if self.place.shared:
             told = {"uid": a.uid, "assignment": msgspec.to_builtins(a), "host": host._asdict()}
-            return {**order, **told, "max_file": self.settings.max_file}
+            return {**order, **told, "max_file": self.settings.max_file, "clones": task.git is not None}
         clone = os.path.join(logs, f"workdir-{a.rank}")
         login = os.path.join(host.attempt_dir, "git-config")  # on the local disk, and gone with the attempt
         return {**order, **of_task(a, task, owner_of(os.getuid()), host, clone, login)}

@@ -7,6 +7,9 @@ by the account to logs/ID, where nobody else can write; so it is the owner's, wh
 
 From then on the child is the owner and nobody else, for good. What the job is it reads from the file that was accepted,
 which must be the owner's: the order, which the account wrote, says only which file that is, and what was granted.
+
+When the job is over, what its clone's login was kept in is removed, as its owner again: by who supervised the attempt,
+or ended it, as the last thing that this process does.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from spool_layout.records import Assignment
 from spool_layout.storage import Disk
 from spool_layout.taskfile import TaskSpec, parse_task
 from spool_layout.users import is_system
+from spoold.node import gitlogin
 from spoold.node.environment import Host
 from spoold.node.order import of_task, owner_of
 from spoold.node.rights import acting_as, post
@@ -33,6 +37,7 @@ from spoold.node.unfit import Unfit
 from spoold.node.workplace import Attempt
 
 CLONES = ".skyspool"  # in the owner's home
+TAKEN = ("node", "shell", "setup_log")  # of an order: all else is made anew, by what the accepted text says
 KEYCTL = {"x86_64": 250, "aarch64": 219}  # number of keyctl(2)
 JOIN_SESSION_KEYRING = 1  # linux/keyctl.h
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -114,11 +119,33 @@ def complete(attempt: Attempt, order: dict[str, Any]) -> dict[str, Any]:
     assignment = msgspec.convert(order["assignment"], Assignment)
     task = accepted(assignment, order["max_file"])
     owner = owner_of(os.getuid())
-    here = os.path.join(os.path.dirname(__file__), "wrappers")
-    host = Host(**order["host"])._replace(spool=post().spool, wrappers=here, attempt_dir=attempt.path)
-    clone = os.path.join(owner.home, CLONES, host.spool_id, f"{attempt.key}-{assignment.rank}")
+    host = Host(**order["host"])._replace(
+        spool=post().spool,
+        spool_id=attempt.spool_id,
+        wrappers=os.path.join(os.path.dirname(__file__), "wrappers"),
+        attempt_dir=attempt.path,
+    )
+    clone = clone_of(attempt, owner.home, assignment.rank)
+    taken = {name: order[name] for name in TAKEN if name in order}
     scripts = {"setup": task.setup, "run": task.run}
-    return {**order, **of_task(assignment, task, owner, host, clone, f"{clone}.git-config"), "scripts": scripts}
+    return {**taken, **of_task(assignment, task, owner, host, clone, login_of(clone)), "scripts": scripts}
+
+
+def clone_of(attempt: Attempt, home: str, rank: int) -> str:
+    """Where a workdir from git goes."""
+    return os.path.join(home, CLONES, attempt.spool_id, f"{attempt.key}-{rank}")
+
+
+def login_of(clone: str) -> str:
+    """Where what nobody may see of its address does, for as long as the job runs."""
+    return f"{clone}.git-config"
+
+
+def forget_login(attempt: Attempt, order: dict[str, Any]) -> None:
+    """Nothing of the job is left: become its owner, for good, and remove the login. Unfit, OSError."""
+    become_owner(order)
+    rank = int(order["assignment"]["rank"])
+    gitlogin.forget(login_of(clone_of(attempt, owner_of(os.getuid()).home, rank)))
 
 
 def accepted(assignment: Assignment, limit: int) -> TaskSpec:

@@ -5,7 +5,8 @@
     ready       setup ended with 0: waits for `go` (all ranks are so far), or for `stop`
     run         the run commands
     leftovers   the job's own process is gone; what it left behind is waited for
-    gone        no process of the attempt is left; then it rests, until the starter has another one for it (resting.py)
+    gone        no process of the attempt is left; then it rests, until the starter has another one for it (resting.py);
+                one of several users' jobs that had a workdir from git removes the login to it, and ends
 
 It has one attempt at a time, and is a subreaper: whatever the job starts, however it hides (sessions of its own, double
 forks, a cleared environment), stays below it, so that its descendants are the attempt's processes, all of them and
@@ -104,6 +105,11 @@ class Supervisor:
             self.wait_for_leftovers()
             self.say("gone", {"at": time.time()})
         self.group.remove()
+        if self.order.get("clones"):
+            from spoold.node.owner import forget_login
+
+            forget_login(self.attempt, self.order)
+            return False  # it is the owner now
         names = self.attempt.names()
         return bool(names) and "stop" not in names
 

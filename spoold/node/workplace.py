@@ -195,6 +195,11 @@ class Attempt:
         self.path = path
         self.key = os.path.basename(path)
 
+    @property
+    def spool_id(self) -> str:
+        """The id of its spool, which the directory above its node's is called by."""
+        return self.path.split("/")[-4]
+
     def file(self, name: str) -> str:
         """Path of one of its files."""
         return os.path.join(self.path, name)

@@ -1,12 +1,14 @@
 """Real accounts, and a Python that they can run: two users, and the account that a spool belongs to.
 
-useradd with names that no other run has; userdel afterwards. Needs root.
+useradd with names that no other run has; userdel afterwards. Needs root. alice is in a second group, and root's daemons
+are in one that no user is in.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import grp
 import os
 import pwd
 import shutil
@@ -33,13 +35,18 @@ class User(NamedTuple):
 
 
 class Accounts(NamedTuple):
-    """alice and bob submit, the spool belongs to owner. python: an interpreter that all of them can run."""
+    """alice and bob submit, the spool belongs to owner. python: an interpreter that all of them can run.
+
+    lab: alice's second group; roots: one for root's daemons alone.
+    """
 
     alice: User
     bob: User
     owner: User
     python: str
     folder: Path  # everybody may pass it; root's
+    lab: int
+    roots: int
 
 
 @contextlib.contextmanager
@@ -50,6 +57,7 @@ def accounts() -> Iterator[Accounts]:
     folder = Path(tempfile.mkdtemp(prefix="skyusers-", dir="/tmp"))
     folder.chmod(0o755)
     made: list[str] = []
+    groups: list[str] = []
     try:
         python = interpreter(folder)
         users = []
@@ -63,13 +71,23 @@ def accounts() -> Iterator[Accounts]:
             made.append(name)
             entry = pwd.getpwnam(name)
             users.append(User(name, entry.pw_uid, entry.pw_gid, home))
+        for label, members in (("l", [users[0].name]), ("r", [])):
+            name = f"sky{label}{os.urandom(4).hex()}"
+            with alone():
+                subprocess.run(["groupadd", name], check=True, capture_output=True)
+                groups.append(name)
+                for member in members:
+                    subprocess.run(["usermod", "-aG", name, member], check=True, capture_output=True)
         for path in ("/etc/passwd", "/etc/group"):
             os.chmod(path, 0o644)  # as everywhere; some images keep them from all but root
-        yield Accounts(*users, python, folder)
+        yield Accounts(*users, python, folder, *(grp.getgrnam(name).gr_gid for name in groups))
     finally:
         for name in made:
             with alone():
                 subprocess.run(["userdel", "-f", name], capture_output=True)
+        for name in groups:
+            with alone():
+                subprocess.run(["groupdel", name], capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from spoold.node.containment import stat_fields
+from tests.node.test_gitlogin import LOGIN, Server, holding
+from tests.node.test_gitlogin import server as server
 from tests.users.shared import Shared, start
 
 WHO = """\
@@ -52,13 +54,16 @@ def job_below(spool: Shared, supervisor: int) -> int:
 
 
 def test_a_job_runs_as_who_submitted_it_and_as_nobody_else(spool: Shared) -> None:
-    for user in (spool.accounts.alice, spool.accounts.bob):
+    for user, groups in ((spool.accounts.alice, [spool.accounts.lab]), (spool.accounts.bob, [])):
         path = user.home / "who.yaml"
         path.write_text(WHO)
         ident = int(spool.says(user, "launch", "-d", str(path)).stdout.rpartition("ID: ")[2])
         assert spool.ended(ident) == ["SUCCEEDED"], spool.story()
         lines = spool.output(ident).splitlines()
-        assert f"ids: {user.uid} {user.uid} {user.gid} {user.gid}" in lines
+        words = [user.uid, user.uid, user.gid, user.gid, *groups]
+        assert f"ids: {' '.join(map(str, words))}" in lines
+        told = next(line for line in lines if line.startswith("Groups:"))
+        assert sorted(map(int, told.split()[1:])) == sorted([user.gid, *groups]), "root's, or fewer than the owner's"
         assert "umask: 0022" in lines and f"home: {user.home} {user.home} {user.name} {user.name}" in lines
         assert "\t".join(["Uid:", *[str(user.uid)] * 4]) in lines
         assert "\t".join(["Gid:", *[str(user.gid)] * 4]) in lines
@@ -72,9 +77,25 @@ def test_a_job_runs_as_who_submitted_it_and_as_nobody_else(spool: Shared) -> Non
         assert f"setup by {user.name}" in Path(spool.spool.log_dir(ident), "setup.log").read_text()
 
 
+def test_a_job_reads_what_its_owners_second_group_may_read_and_nothing_that_roots_may(spool: Shared) -> None:
+    """The node's root is in a group more, which reads the other file."""
+    accounts = spool.accounts
+    for name, gid in (("labs", accounts.lab), ("roots", accounts.roots)):
+        path = spool.folder / name
+        path.write_text(f"for {name} only\n")
+        os.chown(path, 0, gid)
+        path.chmod(0o640)
+    commands = f"cat {spool.folder}/labs; cat {spool.folder}/roots; cat /etc/shadow | wc -l"
+    for user, reads in ((accounts.alice, ["for labs only"]), (accounts.bob, [])):
+        ident = spool.submits(user, f"run: |\n  exec 2>/dev/null\n  {commands}\n", "groups")
+        assert spool.ended(ident) == ["SUCCEEDED"]
+        assert spool.output(ident).splitlines() == [*reads, "0"]
+
+
 def test_no_daemon_keeps_rights_of_root_that_it_does_not_need(spool: Shared) -> None:
     ident = start(spool, spool.accounts.alice, "sleep 300", "rights")
     owner = spool.accounts.owner.uid
+    groups = [spool.accounts.owner.gid]
     keeper = spool.processes["n1"].pid
     assert ids(spool.processes["head"].pid) == [owner] * 4
     (runner,) = below(keeper)
@@ -83,6 +104,8 @@ def test_no_daemon_keeps_rights_of_root_that_it_does_not_need(spool: Shared) -> 
     assert ids(starter) == [0, owner, 0, owner]
     (supervisor,) = [pid for pid in below(starter) if below(pid)]
     assert ids(supervisor) == [0, owner, 0, owner]
+    for pid in (spool.processes["head"].pid, runner, starter, supervisor):
+        assert ids(pid, "Groups") == groups, "root's groups open what the account may not"
     assert ids(job_below(spool, supervisor)) == [spool.accounts.alice.uid] * 4
     spool.says(spool.accounts.alice, "cancel", str(ident))
 
@@ -147,6 +170,29 @@ def test_a_workdir_from_git_is_cloned_by_the_owner_into_their_home(spool: Shared
     assert spool.ended(ident) == ["SUCCEEDED"], spool.story()
     said, where, owner = spool.output(ident).splitlines()
     assert (said, owner) == ("cloned", alice.name) and where.startswith(f"{alice.home}/.skyspool/")
+
+
+def test_the_login_to_a_repository_is_there_while_the_job_runs_and_gone_with_it(spool: Shared, server: Server) -> None:
+    """The owner's alone meanwhile. The clone stays, whoever it was who found that the job is over."""
+    alice = spool.accounts.alice
+    path, place = alice.home / "login.yaml", alice.home / ".skyspool"
+    commands = "git fetch || exit; cd ..; stat -c '%U %a %n' $SKYSPOOL_ATTEMPT-0.git-config*"
+    path.write_text(f'workdir: {{url: "{server.url(LOGIN)}"}}\nrun: |\n  {commands}\n  sleep $LONG\n')
+    for seconds, ended in ((0, "SUCCEEDED"), (300, "FAILED_DRIVER")):
+        done = spool.says(alice, "launch", "-d", "--env", f"LONG={seconds}", str(path))
+        ident = int(done.stdout.rpartition("ID: ")[2])
+        if seconds:
+            spool.runs(ident)
+            spool.eventually(lambda ident=ident: ".password" in spool.output(ident))
+            (starter,) = spool.starters().values()
+            (supervisor,) = [pid for pid in below(starter) if below(pid)]
+            os.kill(supervisor, 9)
+        assert spool.ended(ident) == [ended], spool.story()
+        assert spool.output(ident).splitlines()[-2:] == [
+            f"{alice.name} 600 {ident}.1-0.git-config{more}" for more in ("", ".password")
+        ]
+        spool.eventually(lambda: holding(str(place)) == {} and not list(place.rglob("*.git-config*")))
+        assert next(place.rglob(f"{ident}.1-0")).is_dir()
 
 
 # ---- logs

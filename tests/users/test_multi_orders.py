@@ -19,7 +19,7 @@ from spool_layout import history
 from spool_layout.paths import Spool
 from spoold.local import boot_id
 from spoold.node.containment import stat_fields
-from spoold.node.workplace import start_time
+from spoold.node.workplace import boot_time, start_time
 from tests.users.accounts import Accounts
 from tests.users.shared import Shared, shared
 from tests.users.test_multi import below
@@ -55,9 +55,17 @@ class Forger:
         assert done.returncode == 0, done.stderr
         return self.folder(key)
 
-    def order(self, uid: int, file: str = "", digest: str = "", **more: object) -> Path:
-        """An order for a job of a user, and the line for the starter. Its attempt's directory."""
+    def order(
+        self, uid: int, file: str = "", digest: str = "", scripts: tuple[str, ...] = ("run.sh",), **more: object
+    ) -> Path:
+        """An order for a job of a user, and the line for the starter. Its attempt's directory.
+
+        The time rule is kept as by the runner, however long a test takes.
+        """
         self.count += 1
+        renewed = self.place / "renewed"
+        kept = json.loads(renewed.read_text()) | {"at": boot_time()}
+        renewed.write_text(json.dumps(kept))
         key = f"{self.count}.1"
         assignment = {
             "id": self.count, "attempt": 1, "want": "run", "file": file, "digest": digest or history.digest(TEXT),
@@ -67,13 +75,13 @@ class Forger:
         host = {"node": "n1", "cluster": "c", "spool": "/evil", "spool_id": "s1", "indices": {}, "by_uuid": False}
         host |= {"wrappers": "/evil", "attempt_dir": "/evil"}
         order: dict[str, Any] = {
-            "version": [1, 1], "lapses": json.loads((self.place / "renewed").read_text())["lapses"], "node": "n1",
+            "version": [1, 1], "lapses": kept["lapses"], "node": "n1",
             "spool_id": "s1", "shell": "plain", "rcfile": "/evil", "restartable": False, "uid": uid,
             "run_log": os.path.join(self.spool.spool.log_dir(self.count), "run.log"), "assignment": assignment,
             "host": host, "max_file": 1 << 20, **more,
         }  # fmt: skip
         evil = "echo evil; id -un\n"
-        return self.write(key, {"run.sh": evil, "bashrc": evil, "order.json": json.dumps(order)}, key)
+        return self.write(key, dict.fromkeys((*scripts, "bashrc"), evil) | {"order.json": json.dumps(order)}, key)
 
     def said(self, attempt: Path) -> str:
         """Why an attempt could not begin; waits for its end."""
@@ -149,6 +157,48 @@ def test_what_the_account_wrote_beside_an_order_is_not_run(forger: Forger, shell
     assert log.read_text() == f"{alice.name}\nthe accepted text\n"
 
 
+def test_what_an_order_says_of_a_setup_or_a_clone_that_the_text_has_not_is_not_done(forger: Forger) -> None:
+    """A variable of bash's would name a script to run; a login's place, a file of the owner's to write over."""
+    alice = forger.spool.accounts.alice
+    put(forger.spool.spool, "12.alices.yaml", alice.uid)
+    evil, kept = forger.spool.folder / "evil.sh", alice.home / ".profile-kept"
+    evil.write_text("echo evil; id -un\n")
+    evil.chmod(0o755)
+    kept.write_text("precious\n")
+    os.chown(kept, alice.uid, alice.gid)
+    log = os.path.join(forger.spool.spool.log_dir(forger.count + 1), "setup.log")
+    setup = forger.order(
+        alice.uid, "12.alices.yaml", scripts=("setup.sh",), setup_env={"BASH_ENV": str(evil)}, setup_log=log
+    )
+    forger.spool.eventually((setup / "setup.exit").exists)
+    assert (setup / "fail").read_text() and Path(log).read_text() == ""
+    clone = forger.order(
+        alice.uid, "12.alices.yaml", git={"url": "https://$(id):x@127.0.0.1:1/x", "login": str(kept)}, own=["x"]
+    )
+    assert forger.said(clone) == ""
+    log = os.path.join(forger.spool.spool.log_dir(forger.count), "run.log")
+    assert Path(log).read_text() == f"{alice.name}\nthe accepted text\n"
+    assert kept.read_text() == "precious\n" and not Path(f"{kept}.password").exists()
+
+
+def test_a_clone_goes_to_its_owners_home_whatever_an_order_calls_the_spool(forger: Forger) -> None:
+    alice, place = forger.spool.accounts.alice, forger.spool.folder / "accounts-own"
+    place.mkdir(mode=0o777)
+    place.chmod(0o777)
+    forger.spool.script(alice, "git init -q forged; cd forged; echo cloned > file; git add file")
+    forger.spool.script(alice, "cd forged; git -c user.name=a -c user.email=a@b commit -qm first")
+    text = f"workdir: {{url: 'file://{alice.home}/forged'}}\nrun: cat file; pwd\n".encode()
+    put(forger.spool.spool, "13.alices.yaml", alice.uid, text)
+    host = {"node": "n1", "cluster": "c", "spool": "/evil", "spool_id": str(place), "indices": {}, "by_uuid": False}
+    host |= {"wrappers": "/evil", "attempt_dir": "/evil"}
+    attempt = forger.order(alice.uid, "13.alices.yaml", history.digest(text), host=host)
+    assert forger.said(attempt) == ""
+    log = Path(forger.spool.spool.logs, attempt.name.partition(".")[0], "run.log")
+    said, where = log.read_text().splitlines()
+    assert said == "cloned" and where.startswith(f"{alice.home}/.skyspool/{forger.place.parent.name}/")
+    assert list(place.iterdir()) == []
+
+
 def test_nothing_is_signalled_on_the_accounts_word(forger: Forger) -> None:
     with subprocess.Popen(["sleep", "300"]) as roots:
         me = {"pid": roots.pid, "start": start_time(roots.pid), "boot": boot_id(), "at": 0.0}
@@ -184,3 +234,24 @@ def test_a_log_that_stands_there_is_not_written_to(forger: Forger) -> None:
     owner = forger.spool.accounts.owner
     forger.spool.does(owner, "sh", "-c", f"mkdir -p {there.parent}; ln -s /etc/hostname {there}")
     assert "is there already" in forger.said(forger.order(alice.uid, "11.alices.yaml"))
+
+
+@pytest.mark.parametrize("whose", ["bob", "root", "alice"])
+@pytest.mark.parametrize("again", [False, True], ids=["first attempt", "second attempt"])
+def test_a_directory_of_logs_that_is_a_link_to_somebodys_is_not_written_to(
+    forger: Forger, whose: str, again: bool
+) -> None:
+    """By nobody: not by root, not by whose the directory is, and not by the job's owner, who may write there."""
+    spool, alice = forger.spool, forger.spool.accounts.alice
+    put(spool.spool, "14.alices.yaml", alice.uid)
+    there = spool.folder / f"{whose}s-{again}"
+    there.mkdir()
+    there.chmod(0o777)
+    os.chown(there, {"bob": spool.accounts.bob.uid, "root": 0, "alice": alice.uid}[whose], -1)
+    folder = Path(spool.spool.log_dir(forger.count + 1))
+    spool.does(spool.accounts.owner, "ln", "-s", str(there), str(folder))
+    log = folder / "attempt-2" / "run.log" if again else folder / "run.log"
+    assert "is not a directory of the spool's own" in forger.said(
+        forger.order(alice.uid, "14.alices.yaml", run_log=str(log))
+    )
+    assert list(there.iterdir()) == [] and folder.is_symlink()

@@ -309,11 +309,20 @@ def link_new(path: str, text: str) -> bool:
     try:
         with open(private, "w", encoding="utf-8") as file:
             file.write(text)
-        os.link(private, path)
-    except FileExistsError:
-        return False
+        return _link(private, path)
     finally:
         _discard(private)
+
+
+def _link(private: str, path: str) -> bool:
+    try:
+        os.link(private, path)
+    except OSError as error:
+        if os.stat(private).st_nlink == 2:  # it happened, and only the reply was lost: this directory is on NFS
+            return True
+        if not isinstance(error, FileExistsError):
+            raise
+        return False
     return True
 
 

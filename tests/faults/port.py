@@ -12,7 +12,9 @@ What Python repeats by itself after EINTR (open, read, write, fsync …; PEP 475
 from __future__ import annotations
 
 import errno
+import io
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,13 +26,15 @@ from spool_layout.storage import Disk
 
 T = TypeVar("T")
 
-LOOKS = frozenset({"open", "read", "pread", "fstat", "stat", "lstat", "scandir", "getdents", "statvfs", "lseek"})
+LOOKS = frozenset(
+    {"open", "read", "pread", "fstat", "stat", "lstat", "scandir", "getdents", "listdir", "statvfs", "lseek"}
+)
 WRITES = frozenset({"create", "write", "pwrite", "fsync", "close"})
 NAMES = frozenset({"rename", "replace", "link", "unlink", "mkdir", "rmdir"})
 ATTRIBUTES = frozenset({"utime", "chmod", "fchmod"})
 EVERY = LOOKS | WRITES | NAMES | ATTRIBUTES
 TAKES_ROOM = WRITES | {"rename", "replace", "link", "mkdir"}
-NOT_REPEATED = NAMES | {"stat", "lstat", "scandir", "getdents", "statvfs", "utime", "chmod", "close"}
+NOT_REPEATED = NAMES | {"stat", "lstat", "scandir", "getdents", "listdir", "statvfs", "utime", "chmod", "close"}
 IS_THERE = frozenset({"link", "mkdir"})
 
 
@@ -163,6 +167,99 @@ class Port:
             return None
         made = getattr(os, call)(*args, **more)
         return _Listing(self, made, args) if call == "scandir" else made
+
+
+class LocalPort(Port):
+    """The same for modules that use `os` and `open` in some directories, and elsewhere as well: only what they do there
+    counts. It goes with a fork, and so tells of its calls in a file.
+
+    told: the file's descriptor, opened to append. A line: the pid, "!" where the fault came upon it else "-", the call.
+    """
+
+    def __init__(self, directories: tuple[str, ...], told: int) -> None:
+        super().__init__()
+        self._places, self._told = tuple(f"{directory}/" for directory in directories), told
+        self._ours, self._read_only = set[int](), set[int]()  # descriptors
+        self.path = _Paths(self)
+
+    def _meets(self, name: str, args: tuple[Any, ...]) -> Fault | None:
+        fault = super()._meets(name, args)
+        os.write(self._told, f"{os.getpid()} {'!' if fault else '-'} {self.calls[-1]}\n".encode())
+        return fault
+
+    def _make(self, call: str, *args: Any, **more: Any) -> Any:
+        about = more.get("dir_fd", args[0])
+        if not (about in self._ours if isinstance(about, int) else f"{os.fspath(about)}/".startswith(self._places)):
+            return getattr(os, call)(*args, **more)
+        if call == "close":
+            self._ours.discard(about)
+            if about in self._read_only:  # to close it tells nothing
+                self._read_only.discard(about)
+                return os.close(about)
+        made = super()._make(call, *args, **more)
+        if call == "open":
+            self._ours.add(made)
+            if args[1] & os.O_ACCMODE == os.O_RDONLY:
+                self._read_only.add(made)
+        return made
+
+    def opened(self, path: str, mode: str = "r", opener: Callable[[str, int], int] | None = None, **more: Any) -> Any:
+        """As open(), of text that is read from the beginning or written anew."""
+        flags = os.O_CLOEXEC | (os.O_RDONLY if mode == "r" else os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        raw = _Raw(self, opener(path, flags) if opener else self.open(path, flags, 0o666))
+        return io.TextIOWrapper(io.BufferedReader(raw) if mode == "r" else io.BufferedWriter(raw), **more)
+
+
+class _Paths:
+    """In place of os.path: what looks at the disk goes through the port."""
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os.path, name)
+
+    def exists(self, path: str) -> bool:
+        try:
+            self._port.stat(path)
+        except OSError:
+            return False
+        return True
+
+    def isdir(self, path: str) -> bool:
+        try:
+            return stat.S_ISDIR(self._port.stat(path).st_mode)
+        except OSError:
+            return False
+
+
+class _Raw(io.RawIOBase):
+    """A file whose calls go through a port."""
+
+    def __init__(self, port: Port, descriptor: int) -> None:
+        self._port, self._descriptor = port, descriptor
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._port.read(self._descriptor, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def write(self, data: Any) -> int:
+        return int(self._port.write(self._descriptor, data))
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        try:
+            self._port.close(self._descriptor)
+        finally:
+            super().close()
 
 
 class _Listing:

@@ -31,7 +31,7 @@ from spool_layout.settings import DeclaredNode
 from spool_layout.storage import Disk
 from spoold.node import cgroups, containers, containment, progress, spawning, starter, supervisor
 from spoold.node.runner import Runner
-from spoold.node.workplace import Attempt, Workplace
+from spoold.node.workplace import Attempt, Workplace, read
 from tests.faults import tracing
 from tests.faults.chance import chance
 from tests.faults.killing import SETTINGS, Scene
@@ -170,7 +170,9 @@ class RealNode:
 
     def age(self, seconds: float) -> None:
         """Let the runner's last renewal be so much older than it is."""
+        assert self.runner is not None and self.runner.renewed is not None
         self._change(Path(self.place.path, "renewed"), lambda noted: {"at": noted["at"] - seconds})
+        self.runner.renewed -= seconds
 
     def reboot(self) -> None:
         """No process lives, and what was noted is of another boot."""
@@ -228,20 +230,59 @@ class RealNode:
 
         self._process(tracing.forked(lambda: (chance.begin("act"), live())))
 
-    def act_supervisor(self, key: str) -> None:
-        """A supervisor's life, as an act."""
-        self._process(tracing.forked(lambda: (chance.begin("act"), self._supervise(key))))
+    def act_supervisor(self, key: str, *more: str, short: float = PATIENCE) -> None:
+        """A supervisor's life, as an act. more: attempts that are there for it when its own is over; short: supervisor.
+        SHORT, by default so long that it waits for the end of its job and not for less."""
+        self._process(tracing.forked(lambda: (chance.begin("act"), self._supervise(key, *more, short=short))))
+
+    def hold_back(self, key: str) -> None:
+        """Let an attempt that was ordered wait for `go` when its setup is over, as the ranks of a gang do."""
+        self._change(Path(self.place.attempt(key).file("order.json")), lambda _: {"go": None})
+
+    @contextlib.contextmanager
+    def cancelled_meanwhile(self, key: str, stage: str) -> Iterator[None]:
+        """What the runner does to end an attempt is done in a fork, when this stage's work is over and its supervisor
+        waits: stop it; and kill it when that was heeded. It sees none of the attempt's processes, as if these always
+        ran ahead of it: so the supervisor is the one that kills, and makes the same calls each time."""
+        if (pid := os.fork()) == 0:
+            try:
+                self._cancel(self.place.attempt(key), stage)
+            finally:
+                os._exit(0)
+        try:
+            yield
+        finally:
+            kill(pid)
+
+    def _cancel(self, attempt: Attempt, stage: str) -> None:
+        chance.begin("cancel")
+        progress.processes, progress.group = lambda attempt: [], lambda attempt: cgroups.Group()
+        self.until(lambda: attempt.has("setup.exit") if stage == "setup" else attempt.key in dict(self.ran))
+        for grace in (SETTINGS.grace, 0.0):
+            self.until(lambda: (found := progress.supervisor(attempt)) and is_waiting(found.pid))
+            progress.Ending(grace).step(attempt)
+        end = time.monotonic() + PATIENCE
+        while (found := progress.supervisor(attempt)) is not None:
+            time.sleep(0.1)  # between two passes
+            if self.scene.failing:
+                progress.Ending(0.0).step(attempt)
+            if time.monotonic() > end:  # it never heeds that
+                os.kill(found.pid, signal.SIGKILL)
 
     def act_job(self, key: str, stage: int) -> None:
         """The life of a supervisor's first or second child, as an act: turning into the job, and the job's bash."""
         self._process(lambda: held_child(lambda: self._supervise(key), stage))
         self.until(lambda: progress.supervisor(self.place.attempt(key)) is None)
 
-    def _supervise(self, key: str) -> None:
+    def _supervise(self, key: str, *more: str, short: float = PATIENCE) -> None:
         assert self.runner is not None
         bell = os.dup(self.runner.bell)
         self._leave_behind()
-        supervisor.supervise(self.place, key, bell, socket.socket())  # no starter has another attempt for it
+        supervisor.SHORT, supervisor.LOOK = short, supervisor.LOOK if self.scene.failing else PATIENCE
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for other in (*more, ""):
+            ours.send(other.encode())
+        supervisor.supervise(self.place, key, bell, theirs)
 
     def _leave_behind(self) -> None:
         """In a fork: what is the runner's, and ours in a starter's place."""
@@ -394,6 +435,13 @@ def _hold_child(number: int, say: int, begin: int) -> None:
         return pid
 
     os.fork = held
+
+
+def is_waiting(pid: int) -> bool:
+    """Whether a process sleeps, and has heeded what it was told by a signal."""
+    text = read(f"/proc/{pid}/status") or ""
+    found = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    return bool(found) and found["State"].startswith("S") and not int(found["ShdPnd"], 16)
 
 
 def kill(pid: int) -> None:

@@ -22,6 +22,8 @@ from spool_layout.states import Status
 from spoold.head import loop
 from spoold.local import version
 from spoold.node import identity, progress
+from spoold.node.job import KILLED
+from spoold.node.supervisor import STOPPED
 from tests.faults import tracing
 from tests.faults.chance import chance
 from tests.faults.kill_node import RealNode, kill
@@ -444,6 +446,49 @@ def supervisor(s: Scene) -> None:
     n.check()
 
 
+def supervisor_goes_on(s: Scene) -> None:
+    """A supervisor takes another attempt when its own is over, and nothing of it is left."""
+    n = RealNode(s)
+    n.start()
+    with n.deaf_starter():
+        n.act_supervisor(n.order("a", gpu=True), n.order("b", gpu=True))
+        pids = [(n.attempt(name).read("marker") or {}).get("pid") for name in "ab"]
+        assert s.killed or pids == [pids[0]] * 2, f"each had a supervisor of its own: {pids}"
+    n.run()
+    ends = [s.job(name).status for name in "ab"]
+    assert ends.count(Status.FAILED_DRIVER) <= s.killed and {*ends} <= {Status.FAILED_DRIVER, Status.SUCCEEDED}, ends
+    n.check()
+
+
+def supervisor_stopped(s: Scene) -> None:
+    """A supervisor whose job is cancelled while it runs, and has to be killed. It takes no other attempt."""
+    _stopped(s, "run", short=0.0)
+
+
+def supervisor_stopped_between(s: Scene) -> None:
+    """A supervisor whose job is cancelled when its setup is over, and run has to wait."""
+    _stopped(s, "setup")
+
+
+def _stopped(s: Scene, stage: str, **more: float) -> None:
+    n = RealNode(s)
+    n.start()
+    with n.deaf_starter():
+        key, other = n.order("hold", gpu=True, setup=stage == "setup"), n.order("b")
+        if stage == "setup":
+            n.hold_back(key)
+        s.request("cancel: hold")
+        s.look()
+        with n.cancelled_meanwhile(key, stage):
+            n.act_supervisor(key, other, **more)
+        assert n.attempt("b").read("marker") is None, "the supervisor of what was cancelled took another attempt"
+    n.run()
+    expect(s, hold=Status.CANCELLED, b=Status.SUCCEEDED)
+    assert stage == "run" or [key for key, _ in n.ran] == [other]
+    assert s.killed or s.job("hold").exit_codes == [{"run": KILLED, "setup": STOPPED}[stage]]
+    n.check()
+
+
 def job_setup(s: Scene) -> None:
     """The child that becomes setup's bash, to its end."""
     _job(s, 1)
@@ -485,7 +530,7 @@ RUNNERS = [
     lose_the_local_directory,
     leave,
 ]
-JOBS = [starter, supervisor, job_setup, job_run]
+JOBS = [starter, supervisor, supervisor_goes_on, supervisor_stopped, supervisor_stopped_between, job_setup, job_run]
 # The heads of `edit_at_the_start` and `lose_a_node` make no kind of operation (kind_of) that these two do not make, so
 # that a takeover from them finds no other kind of debris.
 DEBRIS = [story for story in STORIES if story.__name__ in ("accept", "keep_ledgers")]

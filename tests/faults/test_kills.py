@@ -32,6 +32,7 @@ CASES = [
     "head-delete",
     "head-lose_a_node",
     "head-gang",
+    "head-take_back",
     "head-keep_ledgers",
     "head-once",
     "head-prune",
@@ -55,6 +56,9 @@ CASES = [
     "node-leave",
     "job-starter",
     "job-supervisor",
+    "job-supervisor_goes_on",
+    "job-supervisor_stopped",
+    "job-supervisor_stopped_between",
     "job-job_setup",
     "job-job_run",
 ]

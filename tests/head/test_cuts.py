@@ -7,14 +7,17 @@ After each tick a reader who replays the events sees what the head believes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from spool_layout.events import Returned
 from spool_layout.records import Phase
 from spool_layout.states import Status
+from spoold.head import observe
 from tests.head.stage import CPU, GPU, Stage, cuts
 
 
@@ -136,6 +139,40 @@ def gang(s: Stage) -> None:
     assert s.job("a").status is s.job("b").status is Status.SUCCEEDED
 
 
+def take_back(s: Stage) -> None:
+    """Grants are taken back: of a job whose file was edited when the head had looked at it, and before it took it; of
+    one that its node, which was stopped meanwhile, never began."""
+    start_a_before_b(s)
+    for node in s.nodes.values():
+        node.over.add("a")
+        node.step()
+    s.edit("b")
+    with unseen_edits():
+        s.look()
+    s.run()
+    s.drop("c", CPU)
+    s.look()
+    s.nodes["n1"].phases[s.job("c").key] = Phase("never", reason="the node was stopped when it was to start")
+    s.finish("b", "c")
+    assert s.job("c").status is Status.SUCCEEDED and s.job("c").attempt == 2
+    *others, b = s.jobs()["b"]  # a head that takes over while b starts takes the file as edited for a job of its own
+    assert b.status is Status.SUCCEEDED and all(job.status is Status.CANCELLED for job in others)
+    assert s.term is not None
+    taken_back = [event.in_running for event in s.events() if isinstance(event, Returned)]
+    assert taken_back == [False, True] or (s.term.epoch.number > 1 and taken_back == [True])
+    [mark] = [mark for mark, name in s.texts.items() if name == "b"]
+    assert [text for _, text in s.nodes["n1"].ran if f"{mark}\n" in text] == [GPU.replace("NAME", mark)]
+
+
+@contextmanager
+def unseen_edits() -> Iterator[None]:
+    """No head looks whether what waits was edited in place."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("CHECKED_AT_ONCE", "CHECKED_SOON"):
+            patched.setattr(observe, name, 0)
+        yield
+
+
 def keep_ledgers(s: Stage) -> None:
     """Generations are written and older events packed away, between an acceptance and an end."""
     start_a_before_b(s)
@@ -166,7 +203,7 @@ def surface(s: Stage) -> None:
     assert s.job("a").status is s.job("c").status is Status.SUCCEEDED and s.job("c").id == 10
 
 
-STORIES = [accept, cancel, edit, edit_at_the_start, delete, lose_a_node, gang, keep_ledgers, surface]
+STORIES = [accept, cancel, edit, edit_at_the_start, delete, lose_a_node, gang, take_back, keep_ledgers, surface]
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)

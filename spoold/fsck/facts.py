@@ -18,7 +18,8 @@ from spool_layout.history import Stock
 from spool_layout.modes import wanted
 from spool_layout.paths import Spool, epoch_of, generation_of, is_day, is_digits
 from spool_layout.records import Assigned, Job, Ledger, NodeOwner, NodeStatus, decode
-from spool_layout.storage import Disk
+from spool_layout.settings import MOST_BYTES
+from spool_layout.storage import Disk, NotRegular
 
 TRIES = 5  # of a history that heads pack away while it is read
 T = TypeVar("T")
@@ -31,6 +32,13 @@ class Tail(NamedTuple):
     valid: int = 0
     bytes: int = 0
     hole: bool = False
+
+
+class Label(NamedTuple):
+    """What stands in running/. digest: "" of what is no regular file; None of what may not be read."""
+
+    uid: int
+    digest: str | None
 
 
 class Day(msgspec.Struct, frozen=True):
@@ -65,7 +73,7 @@ class Facts(msgspec.Struct, frozen=True):
     generations: list[tuple[int, int]] = []
     claims: dict[str, list[str] | None] = {}  # name in claims/ -> what stands in it; None: it is no directory
     pending: frozenset[str] = frozenset()
-    running: frozenset[str] = frozenset()
+    running: dict[str, Label] = {}
     rejected: frozenset[str] = frozenset()
     days: dict[str, Day] = {}
     nodes: dict[str, Records] = {}
@@ -100,7 +108,7 @@ def gather(spool: Spool, disk: Disk, spool_id: str, users: str = "single") -> Fa
         sorted(generation for generation in found if generation),
         {name: _inside(disk, os.path.join(spool.claims, name)) for name in _names(disk, spool.claims)},
         frozenset(_names(disk, spool.pending)),
-        frozenset(_names(disk, spool.running)),
+        _labels(disk, spool),
         frozenset(_names(disk, spool.rejected)),
         {day: _day(spool, disk, day) for day in _names(disk, spool.done) if is_day(day)},
         {node: _records(spool, disk, node) for node in _names(disk, spool.nodes)},
@@ -191,6 +199,23 @@ def _decoded(data: bytes | None, kind: type[T], where: str) -> T | str | None:
 
 
 # ---- what the history made
+
+
+def _labels(disk: Disk, spool: Spool) -> dict[str, Label]:
+    """The files in running/, read as a node reads them before it starts a job; not those that are gone meanwhile."""
+    found = {name: _label(disk, spool.started(name)) for name in _names(disk, spool.running)}
+    return {name: label for name, label in found.items() if label is not None}
+
+
+def _label(disk: Disk, path: str) -> Label | None:
+    try:
+        seen = disk.inspect(path, MOST_BYTES)
+    except FileNotFoundError:
+        return None
+    except (NotRegular, PermissionError) as error:
+        info = disk.stat(path)
+        return info and Label(info.st_uid, "" if isinstance(error, NotRegular) else None)
+    return Label(seen.uid, history.digest(seen.data))
 
 
 def _day(spool: Spool, disk: Disk, day: str) -> Day:

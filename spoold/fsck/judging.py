@@ -14,12 +14,16 @@ from spool_layout.paths import FORMAT, claim_epoch_of, ended_file, id_of, is_tas
 from spool_layout.records import GONE, Assigned, Job, Ledger, NodeOwner, NodeStatus
 from spool_layout.replay import State
 from spoold.core.invariants import broken
-from spoold.fsck.facts import Day, Facts, Records
+from spoold.fsck.facts import Day, Facts, Label, Records
 from spoold.restored import node_knows_more
 
 MAKE, CLOSE, LEDGER, ASIDE, DONE, TELL, WHY = "make", "close", "ledger", "set aside", "to done", "tell", "why"
 NEXT_HEAD = "the next head does that by itself"
 RECOVER = "spoold recover DIR goes past it"
+REFUSED = (
+    "a job that has begun goes on; a node that is yet to read it refuses it, and the job fails: put back what was "
+    "accepted, or cancel the job"
+)
 
 
 class Finding(NamedTuple):
@@ -139,7 +143,7 @@ def _stray(place: str, text: str) -> Finding:
 def _waiting(facts: Facts, state: State) -> Iterator[Finding]:
     """Jobs that wait, and whose file is nowhere: its owner removed it."""
     claimed = {name for inside in facts.claims.values() for name in inside or ()}
-    for name in sorted(state.waiting.keys() - facts.pending - facts.running - claimed):
+    for name in sorted(state.waiting.keys() - facts.pending - facts.running.keys() - claimed):
         if not any(claim.startswith("new-") for claim in claimed):  # just accepted, it has its old name still
             yield _unfinished(f"pending/{name}", f"is not there, and job {state.waiting[name]} waits: it is cancelled")
 
@@ -157,6 +161,18 @@ def _running(facts: Facts, state: State) -> Iterator[Finding]:
             yield Finding(f"running/{name}", f"job {ident} has ended", "move it to done/", mend=DONE)
         elif not job.live:
             yield _unfinished(f"running/{name}", f"job {ident} has ended")
+        elif what := _another(facts, job, facts.running[name]):
+            yield Finding(f"running/{name}", what, REFUSED)
+
+
+def _another(facts: Facts, job: Job, found: Label) -> str:
+    """Why what stands in running/ is not the file that was accepted, as nodes ask it; "" where it is, and where that
+    cannot be told. A head asks no more: there it is a label."""
+    if facts.users == "multi" and job.digest and found.uid != job.uid:
+        return f"belongs to user {found.uid}, and job {job.id} is user {job.uid}'s"
+    if job.digest and found.digest not in (job.digest, None):
+        return f"is not what was accepted as job {job.id}" if found.digest else "is no regular file"
+    return ""
 
 
 def _rejected(facts: Facts) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from spool_layout.settings import Settings, load
 from spool_layout.storage import Disk
 from spoold.fsck.checking import look
 from spoold.fsck.facts import gather
-from spoold.fsck.judging import Finding, judge
+from spoold.fsck.judging import REFUSED, Finding, judge
 from spoold.fsck.mending import mend
 from tests.e2e.cluster import Cluster, running
 from tests.head.stage import CPU, SETTINGS, Killed, Mortal, Stage
@@ -452,6 +453,17 @@ def torn_line(s: Stage) -> str:
     return f"done/{path.parent.name}/{path.name}"
 
 
+def changed_in_running(s: Stage) -> str:
+    Path(s.spool.started(s.job("runs").file)).write_text("run: another\n...\n")
+    return "running/2.runs.yaml"
+
+
+def directory_in_running(s: Stage) -> str:
+    os.unlink(s.spool.started(s.job("runs").file))
+    os.mkdir(s.spool.started(s.job("runs").file))
+    return "running/2.runs.yaml"
+
+
 def later_epoch(s: Stage) -> str:
     s.nodes["n1"].seen = (99, 1)
     s.nodes["n1"].report()
@@ -526,6 +538,8 @@ TOLD = [
     logs_of_the_future,
     done_of_the_future,
     done_too_early,
+    changed_in_running,
+    directory_in_running,
     later_epoch,
     later_assignment,
     later_job,
@@ -539,6 +553,35 @@ def test_what_nobody_can_know_is_told_and_left_as_it_is(dead: Stage, damage: Cal
     found = [f for f in findings(dead) if f.fault]
     assert {(f.place, f.mend) for f in found} == {(place, "")}
     assert all(f.remedy for f in found)
+
+
+def test_another_file_in_running_is_told_and_stays_there_as_a_head_leaves_it(dead: Stage) -> None:
+    text = Path(dead.spool.started(dead.job("runs").file)).read_text()
+    place = Path(dead.spool.root, changed_in_running(dead))
+    dead.term = None
+    (found,) = findings(dead)
+    assert found.text == "is not what was accepted as job 2" and "the job fails: put back" in found.remedy
+    assert repaired(dead) == []
+    assert findings(dead) == [found]
+    place.write_text(text)
+    assert findings(dead) == []
+
+
+def test_a_file_of_another_user_in_running_is_told_where_there_are_several(dead: Stage) -> None:
+    facts = gather(dead.spool, Disk(), SETTINGS.id)
+    name = dead.job("runs").file
+    theirs = {name: facts.running[name]._replace(uid=4711)}
+    assert judge(msgspec.structs.replace(facts, running=theirs)) == []
+    found = judge(msgspec.structs.replace(facts, running=theirs, users="multi"))
+    ours = judge(msgspec.structs.replace(facts, users="multi"))
+    assert [(f.place, f.fault, f.mend) for f in found if f not in ours] == [(f"running/{name}", True, "")]
+    assert f"belongs to user 4711, and job 2 is user {os.getuid()}'s" in {f.text for f in found}
+
+
+def test_a_file_in_running_that_may_not_be_read_is_no_finding(dead: Stage) -> None:
+    facts = gather(dead.spool, Disk(), SETTINGS.id)
+    hidden = {name: label._replace(digest=None) for name, label in facts.running.items()}
+    assert hidden and judge(msgspec.structs.replace(facts, running=hidden)) == []
 
 
 @pytest.mark.parametrize("damage", [torn_line, untold_reason])
@@ -608,6 +651,55 @@ def test_nothing_is_repaired_while_a_head_leads(cluster: Cluster) -> None:
     done = fsck(cluster, "--repair")
     assert done.returncode == 69 and "stop every head" in done.stderr
     assert Path(cluster.spool.running, "5.x.yaml").exists()
+
+
+def picture(root: str) -> dict[str, tuple[int, int, int, bytes]]:
+    """What stands on a spool besides what living daemons write by themselves: mode, inode, time, text."""
+    found = {}
+    for path in sorted(Path(root).rglob("*")):
+        place = str(path.relative_to(root))
+        if not re.match(r"(locks|heads|events|ledger|logs|tmp)\b|nodes/n1\b", place):
+            info = path.lstat()
+            found[place] = info.st_mode, info.st_ino, info.st_mtime_ns, path.read_bytes() if path.is_file() else b""
+    return found
+
+
+def test_damage_of_a_living_spool_is_told_with_what_repair_would_do_and_nothing_is_changed(cluster: Cluster) -> None:
+    cluster.head().node("n1").ready()
+    over = cluster.add("over.yaml", "run: 'true'\n...\n")
+    assert cluster.ended(over) == ["SUCCEEDED"]
+    gate = cluster.gate()
+    runs = cluster.add("runs.yaml", f"run: {gate}\n...\n")
+    cluster.runs(runs)
+    waits = cluster.add("waits.yaml", "resources: {accelerators: H100:1}\nrun: 'true'\n...\n")
+    day = (job := cluster.job(over)) and job.day
+    cluster.eventually(lambda: Path(cluster.spool.day(day), "1.over.SUCCEEDED.yaml").exists())
+    sound = fsck(cluster)
+    assert (sound.returncode, sound.stdout) == (0, f"{cluster.spool.root} is sound\n"), sound.stderr
+
+    Path(cluster.spool.claims, "mine.yaml").write_text(CPU)
+    Path(cluster.spool.running, "77.nobody.yaml").write_text(CPU)
+    Path(cluster.spool.running, "2.runs.yaml").write_text(CPU)
+    Path(cluster.spool.day(day), "1.over.SUCCEEDED.yaml").rename(Path(cluster.spool.day(day), "1.over.FAILED.yaml"))
+    before, beat = picture(cluster.spool.root), Path(cluster.spool.status("n1")).read_bytes()
+    told = fsck(cluster)
+    assert told.stdout.splitlines() == [
+        "fault       claims/mine.yaml: is in no head's claim directory",
+        "            --repair: move it to rejected/, with the reason beside it",
+        "fault       running/2.runs.yaml: is not what was accepted as job 2",
+        f"            {REFUSED}",
+        "fault       running/77.nobody.yaml: is the file of no job that was started",
+        "            --repair: move it to rejected/, with the reason beside it",
+        f"fault       done/{day}/1.over.FAILED.yaml: job 1 ended as SUCCEEDED on {day}",
+        f"            a label that is wrong: move it to done/{day}/1.over.SUCCEEDED.yaml",
+        f"{cluster.spool.root}: 4 faults",
+    ]
+    assert (told.returncode, told.stderr) == (1, "")
+    assert picture(cluster.spool.root) == before
+    assert Path(cluster.spool.status("n1")).read_bytes() != beat, "the runner was at work meanwhile"
+    gate.open()
+    assert cluster.ended(runs) == ["SUCCEEDED"]
+    assert cluster.statuses()[waits] == "PENDING"
 
 
 def test_a_busy_spool_has_no_findings(cluster: Cluster) -> None:

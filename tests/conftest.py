@@ -4,6 +4,9 @@ A test that leaves a process behind fails, and the process is killed, by its num
 id of this run in their environment (each xdist worker has its own), or by standing in this run's temporary directory
 or writing their output there: jobs get a clean environment. What a fixture of wider scope
 started stays alone until that scope ends; the last look is at the end of the session.
+
+A test that needs a program which is not there is skipped, with a reason that says "is not installed". With EVERY_TOOL
+in the environment, as .ci/run sets it, it fails: what CI does not test nobody tests.
 """
 
 import contextlib
@@ -14,7 +17,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,8 +28,19 @@ FOREIGN = ("SKYSPOOL_", "SKYPILOT_", "XDG_", "CUDA_", "NVIDIA_", "SLURM_")
 # login shell of this machine would wait for a minute.
 LOGIN_LOCK = Path(pwd.getpwuid(os.getuid()).pw_dir, ".pyenv/shims/.pyenv-shim")
 LOGIN_LOCK_S = 10.0
+EVERY_TOOL, NOT_INSTALLED = "EVERY_TOOL", "is not installed"
 SUPERVISOR = "skyspool-job"  # what supervisors call themselves
 GRACE_S = 2.0  # what has just been killed may still be on its way out
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let what is skipped for want of a program fail, where every program is to be there."""
+    report = yield
+    if report.skipped and os.environ.get(EVERY_TOOL) and NOT_INSTALLED in report.longreprtext:
+        report.outcome = "failed"
+        report.longrepr = f"{report.longreprtext}\nskips like this one are failures where {EVERY_TOOL} is set"
+    return report
 
 
 def pytest_configure() -> None:

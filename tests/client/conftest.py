@@ -41,7 +41,7 @@ def unprivileged() -> list[str]:
     if os.getuid() != 0:
         return []
     if shutil.which("setpriv") is None:
-        pytest.skip("root without setpriv: modes mean nothing")
+        pytest.skip("setpriv is not installed, and to root modes mean nothing: NOT tested")
     return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 
 

@@ -250,7 +250,7 @@ def processes_that_run(program: str) -> list[int]:
 
 def test_torchrun_over_two_nodes_works_from_the_variables_alone_and_is_gone_after_a_cancel(three: Cluster) -> None:
     if not has_torch():
-        pytest.skip(f"NOT TESTED: {SYSTEM_PYTHON} has no torch (apt-get install --no-install-recommends python3-torch)")
+        pytest.skip(f"torch is not installed for {SYSTEM_PYTHON} (bash .ci/parts does it): torchrun is NOT tested")
     name = f"hangs-{os.getpid()}"
     hangs = three.submit(with_torch(three, name, f"{SUM_PY}import time\ntime.sleep(9406)\n"))
     told = three.sky("exec", "mycluster", with_torch(three, "sum", SUM_PY)).stdout

@@ -92,8 +92,8 @@ def why_not() -> str:
     try:
         found = listing(forked(lambda: os.stat("/etc")), ["/etc"])
     except (OSError, Astray) as error:
-        return f"strace cannot trace here: {error}"
-    return "" if found else "strace sees nothing here"
+        return f"strace is not installed so that it can trace: {error}"
+    return "" if found else "strace is not installed so that it can trace: it sees nothing"
 
 
 # ---- three kinds of runs

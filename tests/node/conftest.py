@@ -19,7 +19,7 @@ def build_nvml(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Compile a fake libnvidia-ml.so.1 with options of cc; the directory that holds it."""
     compiler = shutil.which("cc")
     if compiler is None:
-        pytest.skip("there is no C compiler (cc): the search for GPUs by NVML is NOT tested")
+        pytest.skip("cc is not installed: the search for GPUs by NVML is NOT tested")
 
     def build(*options: str) -> Path:
         folder = tmp_path_factory.mktemp("nvml")

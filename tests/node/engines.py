@@ -87,7 +87,7 @@ def found(*programs: str) -> str:
         pytest.skip(f"not root: {programs[0]} is NOT tested")
     for program in (*programs, str(BUSYBOX)):
         if shutil.which(program, path=LOGIN_PATH) is None:
-            pytest.skip(f"there is no {program} (bash .ci/parts installs it): {programs[0]} is NOT tested")
+            pytest.skip(f"{program} is not installed (bash .ci/parts does it): {programs[0]} is NOT tested")
     return str(shutil.which(programs[0], path=LOGIN_PATH))
 
 

@@ -115,7 +115,7 @@ def test_a_stopped_process_is_found_and_a_zombie_is_not(spawn: Callable[..., sub
 def test_a_process_whose_main_thread_has_ended_is_found(keep: Callable[..., int], tmp_path: Path) -> None:
     compiler = shutil.which("cc")
     if compiler is None:
-        pytest.skip("there is no C compiler (cc)")
+        pytest.skip("cc is not installed: a process without its main thread is NOT looked for")
     (tmp_path / "threads.c").write_text(THREADS)
     program = str(tmp_path / "threads")
     subprocess.run([compiler, "-pthread", "-o", program, str(tmp_path / "threads.c")], check=True)

@@ -43,7 +43,8 @@ def main(words: list[str]) -> int:
     command = [sys.executable, "-m", "tests.simulation.soak", *words]
     environ = {**os.environ, "SOAK_ALONE": "1"}
     others = [subprocess.Popen(command, env=environ) for _ in range(PROCESSES if seed is None else 1)]
-    return max(process.wait() for process in others)
+    codes = [process.wait() for process in others]
+    return int(any(codes))  # one that a signal ended has failed as well
 
 
 if __name__ == "__main__":

@@ -118,13 +118,14 @@ def _alone(where: Place, disk: Disk) -> Diagnosis:
     users = settings.load(where.spool, disk).users if where.spool else "single"
     findings = [*mounts.judge(where.mount), *judging.alone(where.mount, found, users)]
     if where.spool:
-        findings.append(_whom(where.spool, users, disk))
+        findings.append(_whom(where.spool, users, disk, where.mount))
     return _diagnosis(where, time.time() + ahead, findings)
 
 
-def _whom(spool: Spool, users: str, disk: Disk) -> Finding:
+def _whom(spool: Spool, users: str, disk: Disk, mount: Mount) -> Finding:
     """Modes and owners of the spool's directories."""
-    account, troubles = os.stat(spool.root).st_uid, []
+    account = os.stat(spool.root).st_uid
+    troubles = ["it belongs to root, and no head or node starts"] if users == "multi" and account == 0 else []
     for place in modes.wanted(spool, users):
         info = disk.stat(os.path.normpath(os.path.join(spool.root, place)))
         if info is None:
@@ -133,7 +134,7 @@ def _whom(spool: Spool, users: str, disk: Disk) -> Finding:
             troubles.append(f"{place}/ has mode {stat.S_IMODE(info.st_mode):04o}, {trouble}")
         elif users == "multi" and info.st_uid != account:
             troubles.append(f"{place}/ belongs to {user_name(info.st_uid)}")
-    return judging.whom(users, user_name(account), troubles, probes.links_are_protected())
+    return judging.whom(users, user_name(account), troubles, probes.links_are_protected(), mount)
 
 
 def _diagnosis(where: Place, now: float, findings: list[Finding]) -> Diagnosis:

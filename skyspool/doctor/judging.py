@@ -32,6 +32,8 @@ ANOTHER = "use another file system"
 WORKS = "excludes the other host, and changes hands"
 NEEDS_NONE = "the spool needs no such lock, but jobs may (SQLite, HDF5)"
 NFS = "use a directory on NFS, or on a disk of the one host"
+MAKE_ROOM = "make room: skyspool prune"
+NO_ROOM = ("ENOSPC", "EDQUOT")  # with which errors begin that the disk's or the user's limit gives
 
 
 def alone(mount: Mount, found: Alone, users: str = "single") -> list[Finding]:
@@ -50,7 +52,12 @@ def alone(mount: Mount, found: Alone, users: str = "single") -> list[Finding]:
 
 
 def _or_amiss(check: str, trouble: str, fine: str) -> Finding:
-    return Finding(check, "unsafe", trouble, NFS) if trouble else Finding(check, "fine", fine)
+    return Finding(check, "unsafe", trouble, _change(trouble, NFS)) if trouble else Finding(check, "fine", fine)
+
+
+def _change(trouble: str, otherwise: str) -> str:
+    """What helps against an error; another file system does not where this one is full."""
+    return MAKE_ROOM if trouble.startswith(NO_ROOM) else otherwise
 
 
 def kernel_locks_here(mount: Mount, trouble: str) -> Finding:
@@ -69,7 +76,8 @@ def durability(mount: Mount, durable: list[float] | str, commit: list[float] | s
     """Of what fsync takes: too fast is as telling as too slow."""
     if isinstance(durable, str) or isinstance(commit, str):
         trouble = durable if isinstance(durable, str) else str(commit)
-        return Finding("fsync", "unsafe", f"what is written cannot be made durable: {trouble}", ANOTHER)
+        text = f"what is written cannot be made durable: {trouble}"
+        return Finding("fsync", "unsafe", text, _change(trouble, ANOTHER))
     took, whole = median(durable), median(commit)
     told = f"{duration(took)} for a small write, {duration(whole)} for a whole commit (medians)"
     if mount.kind in IN_MEMORY:
@@ -116,9 +124,8 @@ def ownership(mount: Mount, uid: int, owner: int | str, users: str = "single") -
         root = "; root of any client may do all (no_root_squash)" if uid == 0 and mount.network else ""
         return Finding("owner", "fine", f"files belong to who made them{root}")
     if uid == 0 and users == "multi":
-        return Finding(
-            "owner", "fine", f"root is uid {owner} there (root_squash), which several users' spools allow for"
-        )
+        text = f"root is uid {owner} there (root_squash), which a spool of several users allows for; whether files of"
+        return Finding("owner", "left out", f"{text} users are theirs was not looked at", "run it as one of them too")
     if uid == 0:
         change = "run the head and the nodes as the user whose jobs they serve"
         return Finding("owner", "slow", f"root is uid {owner} there (root_squash)", change)
@@ -126,23 +133,25 @@ def ownership(mount: Mount, uid: int, owner: int | str, users: str = "single") -
     return Finding("owner", "unsafe", f"a file made by uid {uid} belongs to uid {owner}", change)
 
 
-def whom(users: str, account: str, troubles: list[str], links: bool) -> Finding:
+def whom(users: str, account: str, troubles: list[str], links: bool, mount: Mount) -> Finding:
     """Of modes and owners in a spool. troubles: what is wrong with them; links: whether this host keeps users from
     linking others' files."""
-    served = f"multi, as {account}" if users == "multi" else "single"
+    multi = users == "multi"
+    served = f"multi, as {account}" if multi else "single"
     if troubles:
-        change = "skyspool init, as root, makes them right" if users == "multi" else "spoold fsck --repair mends that"
-        return Finding("users", "unsafe" if users == "multi" else "slow", f"{served}: {'; '.join(troubles)}", change)
-    if users == "multi" and not links:
-        text = f"{served}: on this host anybody can link others' files (fs.protected_hardlinks = 0)"
-        return Finding("users", "slow", text, "sysctl fs.protected_hardlinks=1")
-    return Finding("users", "fine", f"{served}: modes and owners are right")
+        change = "skyspool init, as root, makes them right" if multi else "spoold fsck --repair mends that"
+        return Finding("users", "unsafe" if multi else "slow", f"{served}: {'; '.join(troubles)}", change)
+    if multi and not links:
+        text = f"{served}: on this host anybody can link others' files, and submit them (fs.protected_hardlinks = 0)"
+        return Finding("users", "unsafe", text, "sysctl fs.protected_hardlinks=1")
+    believed = "; root of any host that mounts it can be any user (sec=sys)" if multi and mount.has("sec=sys") else ""
+    return Finding("users", "fine", f"{served}: modes and owners are right{believed}")
 
 
 def room(found: Room) -> list[Finding]:
     """Of what is free. Both may be well again soon."""
     verdict = _left(found.free, FULL, min(NEARLY_FULL, found.total // 10))
-    change = "" if verdict == "fine" else "make room: skyspool prune"
+    change = "" if verdict == "fine" else MAKE_ROOM
     lines = [Finding("room", verdict, f"{amount(found.free)} of {amount(found.total)} free", change)]
     if not found.inodes:
         return [*lines, Finding("inodes", "fine", "no fixed number")]
@@ -158,7 +167,7 @@ def _left(free: int, least: int, little: int) -> Verdict:
 def cannot_write(trouble: str, free: Room) -> list[Finding]:
     """Of a directory in which nothing may be made: what is left out, and what can be told all the same."""
     left = "create, link, replace, listing, locks, fsync, clock, owner"
-    change = "run it as the user whom the spool belongs to"
+    change = _change(trouble, "run it as the user whom the spool belongs to")
     return [Finding("writing", "left out", f"{trouble}: {left} were not looked at", change), *room(free)]
 
 
@@ -205,7 +214,7 @@ def _race(kind: str, tally: Tally) -> Finding:
 def _whole(seen: list[Reads] | str) -> Finding:
     """Of reading what is replaced by rename."""
     if isinstance(seen, str):
-        return Finding("replace", "unsafe", f"a file cannot be replaced by rename: {seen}", NFS)
+        return Finding("replace", "unsafe", f"a file cannot be replaced by rename: {seen}", _change(seen, NFS))
     reads = sum(found.reads + found.missing for found in seen)
     for what, words in (("torn", "torn"), ("missing", "gone"), ("older", "older than one seen before")):
         if count := sum(getattr(found, what) for found in seen):

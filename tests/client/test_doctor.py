@@ -138,6 +138,62 @@ def test_what_two_hosts_measured_is_judged(changed: dict[str, Any], told: dict[s
     assert all(finding.change for finding in found if finding.verdict != "fine")
 
 
+@pytest.mark.parametrize("error", ["ENOSPC, no space left on device", "EDQUOT, disk quota exceeded"])
+def test_where_no_room_is_left_each_finding_says_to_make_room(error: str) -> None:
+    for check in ("links", "replaced", "durable"):
+        [found] = [f for f in judging.alone(NFS, WELL._replace(**{check: error})) if f.verdict == "unsafe"]
+        assert error in found.text and found.change == "make room: skyspool prune"
+    [left, *_] = judging.cannot_write(error, WELL.room)
+    assert (left.verdict, left.change) == ("left out", "make room: skyspool prune")
+    [left, *_] = judging.cannot_write("EACCES, permission denied", WELL.room)
+    assert left.change == "run it as the user whom the spool belongs to"
+
+
+# ---- judging: whom a spool serves
+
+SYS = NFS._replace(options=f"{NFS.options},sec=sys")
+SQUASHED = (
+    "root is uid 65534 there (root_squash), which a spool of several users allows for; whether files of users are "
+    "theirs was not looked at"
+)
+
+
+def test_root_that_is_nobody_on_the_server_harms_several_users_not_and_does_not_see_whose_their_files_are() -> None:
+    found = judging.ownership(NFS, 0, 65534, "multi")
+    assert found == Finding("owner", "left out", SQUASHED, "run it as one of them too")
+    assert judging.ownership(NFS, 1000, 65534, "multi").verdict == "unsafe"
+    assert judging.ownership(NFS, 0, 0, "multi").text.endswith("root of any client may do all (no_root_squash)")
+
+
+@pytest.mark.parametrize(
+    ("users", "troubles", "links", "mount", "verdict", "text"),
+    [
+        ("single", [], False, SYS, "fine", "single: modes and owners are right"),
+        ("single", ["tmp/ is missing"], True, SYS, "slow", "single: tmp/ is missing"),
+        ("multi", ["tmp/ is missing"], False, SYS, "unsafe", "multi, as skyspool: tmp/ is missing"),
+        (
+            "multi", [], False, LOCAL, "unsafe",
+            "multi, as skyspool: on this host anybody can link others' files, and submit them "
+            "(fs.protected_hardlinks = 0)",
+        ),
+        ("multi", [], True, LOCAL, "fine", "multi, as skyspool: modes and owners are right"),
+        (
+            "multi", [], True, SYS, "fine",
+            "multi, as skyspool: modes and owners are right; root of any host that mounts it can be any user (sec=sys)",
+        ),
+        ("multi", [], True, NFS._replace(options="rw,sec=krb5"), "fine",
+         "multi, as skyspool: modes and owners are right"),
+    ],
+)  # fmt: skip
+def test_whom_a_spool_serves_is_judged(
+    users: str, troubles: list[str], links: bool, mount: Mount, verdict: str, text: str
+) -> None:
+    found = judging.whom(users, "skyspool", troubles, links, mount)
+    assert (found.verdict, found.text) == (verdict, text)
+    assert bool(found.change) == (verdict != "fine")
+    assert diagnosed([found]).refusals == []  # it is other hosts' and other users' matter: the head goes on
+
+
 def test_a_file_system_that_two_hosts_share_and_that_is_taken_for_a_local_disk_is_told() -> None:
     assert verdicts(judging.together(Mount("fuse.new", "rw", "x", "/"), WELL_TOGETHER)) == {"hosts": "slow"}
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import sys
 import sysconfig
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.history.account import what_counts
+from tests.history.checker import History, faults, outcomes
 from tests.nfs.bench import MOUNT, PROJECT, SERVER, Bench, Command, eventually
 
 ACCOUNT, ALICE, BOB = 5000, 5001, 5002
@@ -35,14 +39,18 @@ class Shared:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.daemons: list[Command] = []
-        squash = "rw,sync,root_squash,no_subtree_check,fsid=0"
-        self.root(SERVER, f"echo '{MOUNT} *({squash})' >/etc/exports && exportfs -ra")
+        self.export("root_squash")
         self.root(SERVER, f"mkdir -m 755 {ROOT} && chown {ACCOUNT}:{ACCOUNT} {ROOT}")
         for machine in ("a", "b"):
             self.furnish(machine)
         self.says(ACCOUNT, "a", "init", ROOT, "--name", "shared", "--users", "multi")
         edit = f"sed -i '/^lock_/d; /^heartbeat/d' {ROOT}/spool.yaml; printf '{QUICK}' >>{ROOT}/spool.yaml"
         self.does(ACCOUNT, "a", edit)
+
+    def export(self, squash: str) -> None:
+        """Whom root of the clients is for the server."""
+        options = f"rw,sync,{squash},no_subtree_check,fsid=0"
+        self.root(SERVER, f"echo '{MOUNT} *({options})' >/etc/exports && exportfs -ra")
 
     def furnish(self, machine: str) -> None:
         """Users, their homes, and a Python that they may run: what runs the tests may be in root's home."""
@@ -67,6 +75,23 @@ class Shared:
     def says(self, uid: int, machine: str, *words: str, check: int | None = 0) -> str:
         """The client as a user, its errors too."""
         return self.does(uid, machine, f"{PYTHON} -m skyspool {shlex.join(words)} 2>&1", check)
+
+    def doctor(self, uid: int) -> str:
+        """What it says on b, runs of blanks made one."""
+        words = [PYTHON, "-m", "skyspool", "doctor", ROOT]
+        said = self.says(uid, "b", "doctor", ROOT, check=None) if uid else self.bench.run("b", *words, check=None)
+        return re.sub(" +", " ", said)
+
+    def history(self) -> History:
+        """What was written down so far; the jobs here leave no proofs."""
+        events, logs = (json.loads(self.bench.run(SERVER, "files", f"{ROOT}/{part}")) for part in ("events", "logs"))
+        told = {int(Path(n).stem): t.encode(errors="surrogateescape") for n, t in events.items() if n[-6:] == ".jsonl"}
+        return History(told, {}, logs, frozenset(r["name"] for r in what_counts(told)[0] if r["event"] == "accepted"))
+
+    def is_over(self) -> bool:
+        """Whether nothing waits or runs any more."""
+        history = self.history()
+        return sum(outcomes(history).values()) == sum(r["event"] == "accepted" for r in what_counts(history.events)[0])
 
     def start(self, machine: str, *words: str) -> None:
         """A daemon, by root."""
@@ -93,6 +118,7 @@ class Shared:
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def shared(request: pytest.FixtureRequest) -> Iterator[Shared]:
+    """What happened on it is judged at its end."""
     if not os.path.exists(f"/usr/bin/python3.{sys.version_info.minor}"):
         pytest.skip("NOT TESTED: there is no Python of this version that the machines' users may run")
     with Bench.up(clients=("a", "b"), version=request.param) as bench:
@@ -102,6 +128,8 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Shared]:
         made.start("b", "node", "--name", "b", "--gpus", "none", "--cpus", "8", "--memory", "8", "--address", address)
         made.eventually(lambda: "\n b " in made.says(ALICE, "a", "status", check=None))
         yield made
+        made.eventually(made.is_over)
+        assert faults(made.history()) == []
         for daemon in made.daemons:
             daemon.kill()
 
@@ -138,6 +166,36 @@ def test_a_file_that_is_moved_there_by_hand_runs_and_nobody_elses_is_touched(sha
     assert shared.does(BOB, "b", f"({tried}) 2>&1 | grep -c denied").strip() == "5"
 
 
-def test_the_doctor_finds_owners_and_modes_right(shared: Shared) -> None:
-    found = shared.says(ALICE, "b", "doctor", ROOT)
-    assert "multi, as skyspool: modes and owners are right" in found
+def test_the_doctor_finds_owners_and_modes_right_and_says_whom_the_server_believes(shared: Shared) -> None:
+    found = shared.doctor(ALICE)
+    believed = "root of any host that mounts it can be any user (sec=sys)"
+    assert f"\n fine users multi, as skyspool: modes and owners are right; {believed}\n" in found
+    assert "\n fine owner files belong to who made them\n" in found
+
+
+def test_the_doctor_says_to_root_what_root_is_to_the_server(shared: Shared) -> None:
+    """Nobody, which suffices: then root sees not whose a user's files are. Or root, as who writes what it likes."""
+    found = shared.doctor(0)
+    seen = "a spool of several users allows for; whether files of users are theirs was not looked at"
+    assert (
+        f"\n left out owner root is uid 65534 there (root_squash), which {seen}. To do: run it as one of them" in found
+    )
+    assert " unsafe " not in found
+    shared.export("no_root_squash")
+    try:
+        found = shared.doctor(0)
+    finally:
+        shared.export("root_squash")
+    own = "files belong to who made them; root of any client may do all (no_root_squash)"
+    assert f"\n fine owner {own}\n" in found
+    assert " unsafe " not in found
+
+
+def test_a_kernel_that_lets_users_link_what_is_not_theirs_is_unsafe_and_the_sysctl_is_told(shared: Shared) -> None:
+    shared.root("b", "echo 0 >/proc/sys/fs/protected_hardlinks")
+    try:
+        found = shared.doctor(ALICE)
+    finally:
+        shared.root("b", "echo 1 >/proc/sys/fs/protected_hardlinks")
+    told = "on this host anybody can link others' files, and submit them (fs.protected_hardlinks = 0)"
+    assert f"\n unsafe users multi, as skyspool: {told}. To do: sysctl fs.protected_hardlinks=1\n" in found

@@ -78,6 +78,8 @@ def test_what_cannot_be_a_spool_of_several_users_is_refused(people: Accounts, tm
 
 def test_daemons_refuse_a_spool_of_several_users_that_is_roots(made: Shared) -> None:
     os.chown(made.spool.root, 0, 0)
+    told = " ".join(made.root_says("doctor", made.spool.root, check=1).stdout.split())
+    assert " unsafe users multi, as root: it belongs to root, and no head or node starts; " in told
     for daemon in ("head", "node"):
         done = subprocess.run(made.spoold(daemon, "--once"), capture_output=True, text=True, timeout=60)
         assert done.returncode == 78 and "belongs to root" in done.stderr, done.stderr

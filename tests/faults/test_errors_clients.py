@@ -7,6 +7,7 @@ cannot be read is never shown as absent.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -20,11 +21,14 @@ import pytest
 from skyspool.__main__ import main
 from spool_layout import errors
 from spool_layout.states import Status
+from spool_layout.storage import Disk, Space
 from tests.client.builders import Head, Scene
 from tests.faults.port import FAULTS, Fault, Port, trouble
 
 SUBMIT = ("exec", "-d", "--no-wait", "--gpus", "H100:1", "--", "hostname")
 KNOWN = {1, 3, errors.EXIT_IO, errors.EXIT_DATA, errors.EXIT_UNAVAILABLE, 77}
+BEFORE = "Command to run: hostname\nSubmitting job to cluster: mycluster\n"
+PRUNE = "hint: skyspool prune --older 30d --dry-run      # what could be removed\n"
 FEW = 7  # of so many calls one, in the tests that always run
 READING = (
     ("queue",),
@@ -145,6 +149,34 @@ def test_a_submission_that_waits_for_its_id_tells_truly_what_became_of_it(
     submissions = Submissions(scene, sky, port, tuple(word for word in SUBMIT if word != "--no-wait"))
     with Head(scene):
         assert trouble(port, fault, False, submissions.submit) > 0
+
+
+@pytest.mark.parametrize("fault", [f for f in FAULTS if f.number in (errno.ENOSPC, errno.EDQUOT)], ids=lambda f: f.name)
+def test_who_has_no_room_is_told_what_was_not_done_where_and_what_to_do(
+    scene: Scene, sky: Run, port: Port, fault: Fault
+) -> None:
+    """A disk that is full at once, or a quota, which no look beforehand shows."""
+    port.plan(fault._replace(calls=fault.calls - {"close"}), 1, lasting=True)  # first of all it closes what it has read
+    words = {errno.ENOSPC: "No space left on device", errno.EDQUOT: "Disk quota exceeded"}[fault.number]
+    told = f"{BEFORE}error: nothing was submitted: {scene.spool.root}: {words}\n{PRUNE}"
+    assert sky(*SUBMIT) == Ran(errors.EXIT_IO, "", told)
+    assert port.struck
+
+
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        (Space(8 << 20, 1 << 40, 10**6, 10**6), "8192 KiB are free, and 16384 KiB are kept for the jobs that run"),
+        (Space(1 << 30, 1 << 40, 150, 10**6), "150 more files can be made, and 200 are kept for the jobs that run"),
+    ],
+    ids=["bytes", "inodes"],
+)
+def test_who_would_take_what_is_kept_for_running_jobs_is_told_how_much_that_is(
+    scene: Scene, sky: Run, monkeypatch: pytest.MonkeyPatch, left: Space, words: str
+) -> None:
+    monkeypatch.setattr(Disk, "room", lambda *_: left)
+    told = f"{BEFORE}error: nothing was submitted: {scene.spool.root} is full: {words}\n{PRUNE}"
+    assert sky(*SUBMIT) == Ran(errors.EXIT_IO, "", told)
 
 
 # ---- reading

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -102,12 +103,19 @@ class Shared(Cluster):
         assert done.returncode == 0, done.stdout + done.stderr
         return done
 
-    def submits(self, user: User, task: str, name: str = "job") -> int:
-        """A task file in the user's home, submitted with the client. Its ID."""
+    def refused(self, user: User, *commands: str) -> None:
+        """Shell commands as a user, each of which must fail. `! command` in a script would not: -e passes it over."""
+        told = [
+            f"if ( {command} ); then echo {shlex.quote(f'could: {command}')} >&2; exit 1; fi" for command in commands
+        ]
+        self.script(user, "\n".join(told))
+
+    def submits(self, user: User, task: str, name: str = "job", verb: str = "exec") -> int:
+        """A task file in the user's home, submitted with the client. Its ID. verb: `launch`, where setup matters."""
         path = user.home / f"{name}.yaml"
         path.write_text(task)
         os.chown(path, user.uid, user.gid)
-        return int(self.says(user, "exec", "-d", str(path)).stdout.rpartition("ID: ")[2])
+        return int(self.says(user, verb, "-d", str(path)).stdout.rpartition("ID: ")[2])
 
     def output(self, ident: int) -> str:
         """What a job printed, as root reads it."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from spool_layout.events import Requested, decode_event
 from spoold.node.containment import stat_fields
 from tests.node.test_gitlogin import LOGIN, Server, holding
 from tests.node.test_gitlogin import server as server
@@ -29,6 +30,10 @@ run: |
   touch made-by-job
 """
 OTHERS = ("pending", "requests", "tmp", "logs/.new", "claims")
+SYSTEMS = (
+    "spool.yaml", "ledger.json", "events/1.jsonl", "nodes/n1/owner.json", "nodes/n1/assigned.json",
+    "nodes/n1/status.json",
+)  # fmt: skip
 
 
 def ids(pid: int, which: str = "Uid") -> list[int]:
@@ -110,28 +115,63 @@ def test_no_daemon_keeps_rights_of_root_that_it_does_not_need(spool: Shared) -> 
     spool.says(spool.accounts.alice, "cancel", str(ident))
 
 
-def test_variables_of_a_task_reach_nothing_but_the_job(spool: Shared, people_library: Path) -> None:
-    ident = spool.submits(
-        spool.accounts.alice,
-        f"envs: {{LD_PRELOAD: {people_library}, BASH_ENV: {people_library}, PYTHONSTARTUP: {people_library},"
-        f" PATH: {people_library.parent}}}\nrun: /bin/sleep 300\n",
-    )
+def test_variables_of_a_task_reach_nothing_but_the_job(spool: Shared, evil: dict[str, str]) -> None:
+    """Each names something that everybody could run, and that writes down who did; bob's job comes after it."""
+    alice, bob = spool.accounts.alice, spool.accounts.bob
+    envs = "".join(f"  {name}: '{value}'\n" for name, value in evil.items())
+    commands = "python3 -c 0; git --version; docker version || true"
+    spool.script(alice, "mkfifo over")
+    text = f"envs:\n{envs}setup: {commands}\nrun: {commands}; read line < ~/over\n"
+    ident = spool.submits(alice, text, "hostile", "launch")
     spool.runs(ident)
     (starter,) = spool.starters().values()
     (supervisor,) = [pid for pid in below(starter) if below(pid)]
-    for pid in (spool.processes["n1"].pid, *below(spool.processes["n1"].pid), starter, supervisor):
+    keeper = spool.processes["n1"].pid
+    for pid in (spool.processes["head"].pid, keeper, *below(keeper), starter, supervisor):
         environment = Path(f"/proc/{pid}/environ").read_bytes()
-        assert str(people_library).encode() not in environment
+        assert evil["BASH_ENV"].encode() not in environment
+        if pid in (starter, supervisor):  # the others have what root's shell had
+            names = {word.partition(b"=")[0].decode() for word in environment.split(b"\0")}
+            assert not names & ({*evil} - {"PATH"})
     job = job_below(spool, supervisor)
-    spool.eventually(lambda: str(people_library).encode() in Path(f"/proc/{job}/environ").read_bytes())  # it execs
-    spool.says(spool.accounts.alice, "cancel", str(ident))
+    spool.eventually(lambda: evil["BASH_ENV"].encode() in Path(f"/proc/{job}/environ").read_bytes())  # it execs
+    ran = spool.folder / "ran"
+    spool.eventually(lambda: len(ran.read_text().splitlines()) >= 8)
+    spool.script(alice, "echo now > over")
+    assert spool.ended(ident) == ["SUCCEEDED"]  # so its supervisor rests, and takes the next one
+    before = ran.read_text()
+    assert set(before.split()) == {alice.name}, "the job's own processes"
+
+    spool.script(bob, "git init -q mine; cd mine; git -c user.name=a -c user.email=a@b commit -q --allow-empty -m 1")
+    text = f"workdir: {{url: 'file://{bob.home}/mine'}}\nsetup: env; {commands}\nrun: env; {commands}\n"
+    after = spool.submits(bob, text, "after", "launch")
+    assert spool.ended(after) == ["SUCCEEDED"], spool.story()
+    for name in ("setup.log", "run.log"):
+        said = Path(spool.spool.log_dir(after), name).read_text()
+        assert "HOME=" in said and "evil" not in said and "IFS=" not in said
+    assert ran.read_text() == before
 
 
 @pytest.fixture
-def people_library(spool: Shared) -> Path:
-    path = spool.accounts.alice.home / "evil.so"
-    path.write_text("#!/bin/sh\n")
-    return path
+def evil(spool: Shared) -> dict[str, str]:
+    """Variables by which programs are made to run something."""
+    place, ran = spool.folder / "evil", spool.folder / "ran"
+    place.mkdir()
+    ran.touch()
+    ran.chmod(0o666)
+    for name in ("env.sh", "git", "docker", "sh", "bash", "id"):
+        (place / name).write_text(f"#!/bin/sh\n/usr/bin/id -un >> {ran}\n")
+        (place / name).chmod(0o755)
+    (place / "sitecustomize.py").write_text(
+        f"import os, pwd\nprint(pwd.getpwuid(os.geteuid()).pw_name, file=open('{ran}', 'a'))\n"
+    )
+    script = str(place / "env.sh")
+    return {
+        **dict.fromkeys(("BASH_ENV", "ENV", "PYTHONSTARTUP", "GIT_SSH_COMMAND", "LD_PRELOAD"), script),
+        "PYTHONPATH": str(place),
+        "PATH": f"{place}:/usr/bin:/bin",
+        "IFS": "evil/ ",
+    }
 
 
 def test_cancel_ends_everything_of_another_users_job(spool: Shared) -> None:
@@ -216,12 +256,14 @@ def test_nobody_makes_forges_or_replaces_anothers_log(spool: Shared) -> None:
     bob = spool.accounts.bob
     ident = start(spool, spool.accounts.alice, "sleep 300", "logged")
     ahead = spool.state().next_id
-    spool.script(
+    folder = f"$S/logs/{ident}"
+    spool.refused(
         bob,
-        f"! mkdir $S/logs/{ahead}; ! ln -s $HOME $S/logs/{ahead}; ! touch $S/logs/{ident}/more.log; ! ls $S/logs/.new;"
-        f"! rm $S/logs/{ident}/run.log; ! mv $S/logs/{ident} $S/logs/x; ! echo forged >> $S/logs/{ident}/run.log;"
-        f"ln -s /etc/passwd $S/logs/.new/junk; mkdir $S/logs/.new/dir; touch $S/logs/.new/file",
-    )
+        f"mkdir $S/logs/{ahead}", f"ln -s $HOME $S/logs/{ahead}", "ls $S/logs/.new", f"mv {folder} $S/logs/x",
+        f"touch {folder}/more.log", f"rm -f {folder}/run.log", f"echo forged >> {folder}/run.log",
+        f"cat {folder}/run.log", f"ln -sfn $HOME {folder}", f"mkdir {folder}/attempt-2",
+    )  # fmt: skip
+    spool.script(bob, "ln -s /etc/passwd $S/logs/.new/junk; mkdir $S/logs/.new/dir; touch $S/logs/.new/file")
     again = spool.submits(spool.accounts.alice, "run: echo mine\n")
     assert spool.ended(again) == ["SUCCEEDED"] and spool.output(again) == "mine\n"
     spool.says(spool.accounts.alice, "cancel", str(ident))
@@ -231,30 +273,43 @@ def test_nobody_makes_forges_or_replaces_anothers_log(spool: Shared) -> None:
 
 
 def test_no_user_writes_what_is_the_systems(spool: Shared) -> None:
-    tried = 0
-    for folder, _, files in os.walk(spool.spool.root):
-        place = os.path.relpath(folder, spool.spool.root)
-        if os.stat(folder).st_uid == spool.accounts.owner.uid and place not in OTHERS:
-            done = spool.does(spool.accounts.bob, "touch", os.path.join(folder, "forged"))
-            assert done.returncode != 0, folder
-        for name in files:
-            path = os.path.join(folder, name)
-            if os.stat(path).st_uid == spool.accounts.owner.uid:
-                done = spool.does(
-                    spool.accounts.bob, "sh", "-c", 'echo x >> "$0" || mv "$0" "$0.x" || rm -f "$0"', path
-                )
-                assert done.returncode != 0, path
-                tried += 1
-    assert tried > 8
+    """Each directory and each file, by its path; afterwards nothing of what was tried is there."""
+    bob, owner, root = spool.accounts.bob, spool.accounts.owner.uid, Path(spool.spool.root)
+    made: list[str] = []
+    tried: list[str] = []
+    word = f"forged{os.urandom(4).hex()}"
+    spool.eventually(Path(spool.spool.ledger).exists)  # a head that has nothing to do writes it
+    for folder, _, files in os.walk(root):
+        place = os.path.relpath(folder, root)
+        if os.stat(folder).st_uid == owner and place not in OTHERS:
+            made.append(place)
+            spool.refused(
+                bob, f"touch {folder}/{word}", f"mkdir {folder}/{word}", f"ln -s / {folder}/{word}",
+                f"mv {folder} {folder}.{word}", f"chmod 0777 {folder}",
+            )  # fmt: skip
+        for path in (os.path.join(folder, name) for name in files):
+            if os.stat(path).st_uid == owner:
+                tried.append(os.path.relpath(path, root))
+                spool.refused(
+                    bob, f"echo {word} >> {path}", f"mv {path} {path}.{word}", f"cp /etc/hostname {path}",
+                    f"rm -f {path}", f"chmod 0666 {path}",
+                )  # fmt: skip
+    assert {".", "locks", "events", "nodes/n1"} <= set(made) and any(place.startswith("claims/1.") for place in made)
+    assert set(SYSTEMS) <= set(tried)
+    assert [str(path) for path in root.rglob(f"*{word}*")] == []
+    assert subprocess.run(["grep", "-rl", word, str(root)], capture_output=True).stdout == b""
+    for path in SYSTEMS:
+        info = os.stat(root / path)
+        assert info.st_uid == owner and not info.st_mode & 0o022, path
     for box in OTHERS:
-        assert spool.does(spool.accounts.bob, "ls", str(Path(spool.spool.root, box))).returncode != 0
+        spool.refused(bob, f"ls $S/{box}")
 
 
 def test_nobody_touches_anothers_dropped_file(spool: Shared) -> None:
     alice, bob = spool.accounts.alice, spool.accounts.bob
     path = Path(spool.spool.pending, ".kept.yaml")  # the head passes it over
     spool.script(alice, f"umask 027; echo 'run: true' > {path}")
-    spool.script(bob, f"! cat {path}; ! rm -f {path}; ! mv {path} $HOME/x; ! echo x >> {path}")
+    spool.refused(bob, f"cat {path}", f"rm -f {path}", f"mv {path} $HOME/x", f"echo x >> {path}")
     assert path.read_text() == "run: true\n"
     path.unlink()
 
@@ -324,7 +379,7 @@ def test_a_file_that_the_head_cannot_read_stays_and_its_owner_is_told_what_to_do
     assert spool.ended(before) == ["SUCCEEDED"]
 
 
-def test_root_and_system_accounts_are_refused_and_a_user_key_means_nothing(spool: Shared) -> None:
+def test_root_and_system_accounts_are_refused(spool: Shared) -> None:
     before = spool.state().next_id
     for name, uid in (("root", 0), ("system", 2), ("nobody", 65534), ("own", spool.accounts.owner.uid)):
         path = spool.folder / f"{name}.yaml"
@@ -334,11 +389,36 @@ def test_root_and_system_accounts_are_refused_and_a_user_key_means_nothing(spool
     spool.eventually(lambda: {"root.yaml", "system.yaml", "nobody.yaml", "own.yaml"} <= rejected(spool))
     reasons = {r.drop: r.reason for r in spool.state().rejected}
     assert "root or a system account" in reasons["root.yaml"] and "own account" in reasons["own.yaml"]
-    spool.script(spool.accounts.bob, "printf 'user: root\\nuid: 0\\nrun: id -un\\n...\\n' > $S/pending/user.yaml")
-    spool.eventually(lambda: spool.state().next_id > before or "user.yaml" in rejected(spool))
-    if "user.yaml" not in rejected(spool):
-        spool.ended(before)
-        assert spool.output(before) == f"{spool.accounts.bob.name}\n"
+    assert spool.state().next_id == before
+
+
+def test_a_user_that_a_file_names_means_nothing(spool: Shared) -> None:
+    """A field is refused; where a name may stand, it is the file's owner who runs the job, and may cancel it."""
+    alice, bob = spool.accounts.alice, spool.accounts.bob
+    before = spool.state().next_id
+    for name, value in (("user", "root"), ("uid", "0"), ("owner", alice.name)):
+        spool.script(bob, f"printf '{name}: {value}\\nrun: id -u\\n...\\n' > $S/pending/{name}.yaml")
+    spool.eventually(lambda: {"user.yaml", "uid.yaml", "owner.yaml"} <= rejected(spool))
+    reasons = {r.drop: r.reason for r in spool.state().rejected}
+    assert "user: there is no such field" in reasons["user.yaml"] and spool.state().next_id == before
+    named = f"USER: {alice.name}, LOGNAME: {alice.name}, HOME: {alice.home}, SUDO_UID: '0', SKYPILOT_USER: {alice.name}"
+    ident = spool.submits(
+        bob,
+        f"name: {alice.name}\nenvs: {{{named}}}\nconfig: {{user: root, uid: 0}}\n"
+        "resources: {labels: {user: root}}\nrun: |\n"
+        "  echo $(id -u) $(id -ru) $(id -g) $(id -G) $(id -un) $SKYPILOT_USER\n  touch ~/taken\n  sleep 300\n",
+        "named",
+    )
+    spool.eventually(
+        lambda: Path(spool.spool.log_dir(ident), "run.log").exists() and spool.output(ident).count("\n") > 1
+    )
+    words = spool.output(ident).splitlines()[0]
+    assert words == f"{bob.uid} {bob.uid} {bob.gid} {bob.gid} {bob.name} {bob.name}"
+    assert not (alice.home / "taken").exists()
+    assert (spool.job(ident).uid, spool.job(ident).user) == (bob.uid, bob.name)  # type: ignore[union-attr]
+    assert "not your jobs" in spool.says(alice, "cancel", str(ident), check=1).stderr
+    spool.says(bob, "cancel", str(ident))
+    assert spool.ended(ident) == ["CANCELLED"]
 
 
 # ---- requests
@@ -357,10 +437,123 @@ def test_nobody_cancels_or_edits_anothers_job(spool: Shared) -> None:
     spool.eventually(error.exists)
     assert f"not {bob.name}'s: {ident}" in error.read_text()
     assert spool.ended(mine) == ["CANCELLED"]
-    spool.script(bob, f"! echo x > $S/running/{ident}.alices.yaml; ! rm -f $S/running/{ident}.alices.yaml")
     assert spool.job(ident).status == "RUNNING"  # type: ignore[union-attr]
     spool.says(alice, "cancel", "--all", "-y")
     assert spool.ended(ident) == ["CANCELLED"]
+
+
+def test_who_asks_for_what_no_request_is_changes_nothing(spool: Shared) -> None:
+    """`hold` among it, of another's jobs or of one's own; names that would be paths are names of nothing."""
+    alice, bob = spool.accounts.alice, spool.accounts.bob
+    hog = start(spool, alice, "sleep 300", "hog")
+    waits = spool.submits(alice, "resources: {cpus: 64}\nrun: echo as it was\n", "waits")
+    job = spool.job(waits)
+    outside = spool.folder / "outside.yaml"
+    outside.write_text("run: x\n")
+    there = {path: standing(str(path)) for path in (outside, Path(spool.spool.settings))}
+    texts = {
+        **{verb: f"{verb}: [{waits}, {hog}]" for verb in ("hold", "release", "edit", "requeue", "Cancel")},
+        "two": f"cancel: [{hog}]\nhold: [{waits}]",
+        "within": f"cancel: {{hold: {waits}}}",
+        "above": "cancel: ../../x",
+        "outside": f"cancel: [../../outside, ../../outside.yaml, {outside}, ../spool.yaml, '..', '.', '']",
+        "another": f"cancel: ['{waits}.waits.yaml', '../pending/{waits}.waits.yaml', '../running/{hog}.hog.yaml']",
+    }
+    for name, text in texts.items():
+        spool.script(bob, f"printf '%s\\n' \"{text}\" ... > $S/requests/{name}.yaml")
+    spool.eventually(lambda: {key_name(event.key) for event in requested(spool)} >= set(texts))
+    reasons = {key_name(event.key): event.reason for event in requested(spool)}
+    assert [event.ids for event in requested(spool) if key_name(event.key) in texts] == [[]] * len(texts)
+    for name in ("hold", "release", "edit", "requeue", "Cancel", "two"):
+        assert reasons[name] == "a request is `cancel:` and what to cancel"
+        assert reasons[name] in Path(spool.spool.rejected, f"{name}.error").read_text()
+    assert reasons["within"] == "`cancel:` takes IDs, names or handles"
+    found = spool.job(waits)
+    assert found and job and (found.stop, found.problem, found.digest) == (None, "", job.digest)
+    assert spool.job(hog).stop is None  # type: ignore[union-attr]
+    assert {path: standing(str(path)) for path in there} == there
+    spool.says(alice, "cancel", str(hog))
+    assert spool.ended(waits) == ["SUCCEEDED"] and spool.output(waits) == "as it was\n"
+
+
+def requested(spool: Shared) -> list[Requested]:
+    """What came of all requests so far."""
+    lines = [line for path in Path(spool.spool.events).glob("*.jsonl") for line in path.read_bytes().splitlines(True)]
+    return [event for line in lines if isinstance(event := decode_event(line), Requested)]
+
+
+def key_name(key: str) -> str:
+    """How the file of a request was called."""
+    return key.rpartition("/request-")[2].partition("-")[2].removesuffix(".yaml")
+
+
+def test_nobody_edits_anothers_accepted_file(spool: Shared) -> None:
+    """By its name, which the ledger tells; neither while it waits nor while it runs nor when it is over."""
+    alice, bob = spool.accounts.alice, spool.accounts.bob
+    ended = spool.submits(alice, "run: 'true'\n", "over")
+    assert spool.ended(ended) == ["SUCCEEDED"]
+    runs = start(spool, alice, "sleep 300", "runs")
+    waits = spool.submits(alice, "resources: {cpus: 64}\nrun: echo as accepted\n", "waits")
+    spool.eventually(Path(spool.spool.dropped(f"{waits}.waits.yaml")).exists)
+    files = [spool.spool.dropped(f"{waits}.waits.yaml"), spool.spool.started(f"{runs}.runs.yaml")]
+    spool.eventually(lambda: list(Path(spool.spool.done).rglob(f"{ended}.*")))
+    files += map(str, Path(spool.spool.done).rglob(f"{ended}.*"))
+    assert len(files) == 3
+    for path in files:
+        before = (standing(path), Path(path).read_bytes())
+        spool.script(bob, "echo 'run: id' > $S/tmp/mine; chmod 0644 $S/tmp/mine")
+        spool.refused(
+            bob,
+            f"cat {path}", f"echo '# x' >> {path}", f": > {path}", f"chmod 0666 {path}", f"touch -c {path}",
+            f"mv -f $S/tmp/mine {path}", f"cp $S/tmp/mine {path}", f"ln -f $S/tmp/mine {path}", f"ln -sf mine {path}",
+            f"rm -f {path}", f"mv {path} {path}.x", f"mv {path} $S/tmp/taken", f"ln {path} $S/pending/linked.yaml",
+        )  # fmt: skip
+        assert (standing(path), Path(path).read_bytes()) == before, path
+    spool.says(alice, "cancel", str(runs))
+    assert spool.ended(waits) == ["SUCCEEDED"] and spool.output(waits) == "as accepted\n"
+
+
+def standing(path: str) -> tuple[int, ...]:
+    """All that a file system says of a file, but for when it was read."""
+    info = os.stat(path)
+    return (*info[:7], info.st_mtime_ns, info.st_ctime_ns)
+
+
+def test_what_is_written_through_an_old_descriptor_is_accepted_anew_or_does_not_run(spool: Shared) -> None:
+    """While a job waits its owner edits it, by whatever way; what runs is the text that was accepted, to its end."""
+    alice = spool.accounts.alice
+    hog = start(spool, alice, "sleep 300", "hog")
+    task = "resources: {cpus: 64}\nrun: |\n  echo began\n  read line < ~/begun\n  echo accepted\n"
+    ident = spool.submits(alice, task, "written")
+    spool.script(alice, "mkfifo begun")
+    file = Path(spool.spool.dropped(f"{ident}.written.yaml"))
+    spool.eventually(file.exists)
+    digests = [spool.job(ident).digest]  # type: ignore[union-attr]
+    with open(file, "r+b") as old:  # as who opened it before it was accepted still has it
+
+        def write(text: str) -> None:
+            old.seek(0)
+            old.truncate()
+            old.write(f"{text}...\n".encode())
+            old.flush()
+
+        def accepted_anew() -> bool:
+            return spool.job(ident).digest not in digests and not spool.job(ident).problem  # type: ignore[union-attr]
+
+        write(task.replace("began", "began anew"))
+        spool.eventually(accepted_anew)
+        digests.append(spool.job(ident).digest)  # type: ignore[union-attr]
+        spool.says(alice, "cancel", str(hog))
+        spool.runs(ident)
+        spool.eventually(lambda: spool.output(ident) == "began anew\n")
+        running = Path(spool.spool.started(file.name))
+        assert os.path.samestat(running.stat(), os.fstat(old.fileno()))
+        write(task.replace("accepted", "written while it ran"))
+    spool.script(alice, "echo 'run: x' > $S/tmp/new")
+    spool.refused(alice, f"mv -f $S/tmp/new {running}", f"ln -sf $S/tmp/new {running}", f"rm -f {running}")
+    spool.script(alice, "echo go > begun")
+    assert spool.ended(ident) == ["SUCCEEDED"] and spool.output(ident) == "began anew\naccepted\n"
+    assert spool.job(ident).digest == digests[-1]  # type: ignore[union-attr]
 
 
 def test_root_cancels_everybodys_jobs(spool: Shared) -> None:
@@ -417,10 +610,10 @@ def test_the_secrets_of_a_task_stand_in_its_owners_files_only(spool: Shared) -> 
     ident = spool.submits(spool.accounts.alice, "secrets: {KEY: hid-den-4711}\nrun: echo $KEY\n", "secret")
     assert spool.ended(ident) == ["SUCCEEDED"]
     found = subprocess.run(
-        ["grep", "-rl", "hid-den-4711", spool.spool.root, str(spool.folder / "state"), str(spool.folder / "head.log")],
-        capture_output=True,
-        text=True,
+        ["grep", "-rl", "hid-den-4711", str(spool.folder), "--exclude-dir=home"], capture_output=True, text=True
     ).stdout.split()
+    logs = [spool.folder / "head.log", spool.folder / "n1.log", *(spool.folder / "state").rglob("starter.log")]
+    assert len(logs) == 3 and all(log.is_file() for log in logs), "looked through, too"
     assert len(found) == 2  # the task file, and what the job itself printed
     for path in found:
         info = os.stat(path)

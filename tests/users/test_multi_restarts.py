@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tests.users.shared import Shared, start
@@ -46,13 +47,16 @@ def test_a_gang_of_several_users_starts_together_and_ends_together(own: Shared) 
 
 
 def test_containers_are_stopped_as_the_jobs_owner(own: Shared) -> None:
+    """With what the engine needs of the job's variables, not with those that would make a shell run something; and the
+    wrapper reads words as it always does."""
+    hostile = {"IFS": "/:o ", "BASH_ENV": "/nowhere/evil.sh", "PYTHONPATH": "/nowhere/evil"}
     alice = own.accounts.alice
     engine = alice.home / "bin/docker"
     engine.parent.mkdir()
-    engine.write_text('#!/bin/sh\necho "$(id -un) $1" >> ~/called\n')
+    engine.write_text('#!/bin/sh\necho "$(id -un) $1" >> ~/called; env > ~/env-$1\n')
     engine.chmod(0o755)
     commands = "PATH=$SKYSPOOL_WRAPPERS:~/bin:$PATH\n  docker run --rm busybox\n  sleep 300"
-    ident = own.submits(alice, f"run: |\n  {commands}\n")
+    ident = own.submits(alice, f"envs: {json.dumps(hostile)}\nrun: |\n  {commands}\n")
     own.runs(ident)
     called = alice.home / "called"
     own.eventually(called.exists)
@@ -60,3 +64,6 @@ def test_containers_are_stopped_as_the_jobs_owner(own: Shared) -> None:
     assert own.ended(ident) == ["CANCELLED"]
     assert own.reason(ident) == f"cancelled by {alice.name}"
     assert {f"{alice.name} run", f"{alice.name} ps"} == set(called.read_text().splitlines())
+    given = {word: (alice.home / f"env-{word}").read_text() for word in ("run", "ps")}
+    assert {name for name in hostile if f"\n{name}=" in f"\n{given['run']}"} == set(hostile)
+    assert {name for name in hostile if f"\n{name}=" in f"\n{given['ps']}"} == set()

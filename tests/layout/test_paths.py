@@ -17,6 +17,7 @@ from spool_layout.paths import (
     generation_of,
     id_of,
     is_cluster_name,
+    is_handle,
     is_passing,
     job_file,
     label,
@@ -42,13 +43,15 @@ from spool_layout.paths import (
         ("é.yaml", "é"),
         ("1.2.3.yaml", "2.3"),
         ("v1.2.yaml", "v1.2"),
+        ("../../etc/x.yaml", "_.._etc_x"),
+        ("1...yaml", "job"),
     ],
 )
 def test_label(name: str, expected: str) -> None:
     assert label(name) == expected
 
 
-@given(st.integers(1, 10**9), st.text(min_size=1, max_size=300).filter(lambda t: "/" not in t and "\0" not in t))
+@given(st.integers(1, 10**9), st.text(min_size=1, max_size=300) | st.text("./\0@a", min_size=1))
 def test_a_job_file_is_a_legal_name_that_tells_its_id(ident: int, drop: str) -> None:
     name = job_file(ident, drop.encode("utf-8", "replace").decode())
     assert id_of(name) == ident
@@ -88,3 +91,8 @@ def test_cluster_names(word: str, good: bool) -> None:
 def test_logs_of_attempts() -> None:
     spool = Spool("/s")
     assert (spool.log_dir(3), spool.log_dir(3, 2)) == ("/s/logs/3", "/s/logs/3/attempt-2")
+
+
+def test_a_handle_is_a_name_and_no_path() -> None:
+    assert is_handle("train@0123456789abcd") and not is_handle("train")
+    assert not any(is_handle(f"{above}train@0123456789abcd") for above in ("../", "/", "../running/", "a/../"))

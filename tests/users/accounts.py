@@ -103,19 +103,22 @@ def alone() -> Iterator[None]:
 
 def interpreter(folder: Path) -> str:
     """A Python that everybody may run and that finds this project: our own, or one of the system's of this version."""
-    lib = sysconfig.get_paths()["purelib"]
     base = Path(sysconfig.get_paths()["stdlib"])
     if all(parent.stat().st_mode & 0o005 == 0o005 for parent in base.parents):
         return sys.executable
     system = f"/usr/bin/python3.{sys.version_info.minor}"
     if not os.path.exists(system):
         pytest.skip(f"NOT TESTED: other users may not run {base}, and there is no {system}")
-    here = folder / "python"
+    return environment(folder / "python", system)
+
+
+def environment(here: Path, program: str) -> str:
+    """A virtual environment that finds this project, as small as can be. Its Python."""
     packages = here / f"lib/python3.{sys.version_info.minor}/site-packages"
     packages.mkdir(parents=True)
     (here / "bin").mkdir()
-    (here / "bin/python").symlink_to(system)
-    (here / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
+    (here / "bin/python").symlink_to(program)
+    (here / "pyvenv.cfg").write_text(f"home = {Path(program).parent}\ninclude-system-site-packages = false\n")
     root = Path(__file__).parents[2]
-    (packages / "project.pth").write_text(f"{root}\n{lib}\n")
+    (packages / "project.pth").write_text(f"{root}\n{sysconfig.get_paths()['purelib']}\n")
     return str(here / "bin/python")

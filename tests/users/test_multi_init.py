@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from spool_layout import modes
 from spool_layout.paths import Spool
-from tests.users.accounts import Accounts
+from spoold.account import WrongUser
+from spoold.node import keeper
+from tests.users.accounts import Accounts, environment
 from tests.users.shared import Shared, shared
 
 
@@ -92,6 +98,54 @@ def test_root_refuses_somebody_elses_spool_that_says_it_is_one_users(made: Share
         words = [made.accounts.python, "-m", "spoold", daemon, made.spool.root]
         done = subprocess.run(words, capture_output=True, text=True, timeout=60)
         assert done.returncode == 78 and "could make root run anything" in done.stderr, done.stderr
+
+
+PROGRAMS = {
+    "a user's program": ("program", "program", "owner"),
+    "a program that a group may write": ("program", "program", 0o775),
+    "a program that everybody may write": ("program", "program", 0o757),
+    "in a user's directory": ("program", ".", "owner"),
+    "in a directory that everybody may write": ("program", ".", 0o777),
+    "below a user's directory": ("program", "..", "owner"),
+    "a link to a user's program": ("linked", "far/program", "owner"),
+    "a link to a program in a user's directory": ("linked", "far", "owner"),
+    "a module in a user's directory": ("module.py", ".", "owner"),
+    "a module below a directory that a group may write": ("module.py", "..", 0o775),
+}
+
+
+@pytest.mark.parametrize("what", PROGRAMS)
+def test_root_starts_no_node_from_what_somebody_else_could_change(
+    what: str, people: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root's alone is fine, also in /tmp, where everybody may write and nobody replaces what is another's."""
+    place = Path(tempfile.mkdtemp(dir=people.folder)) / "bin"
+    (place / "far").mkdir(parents=True)
+    place.parent.chmod(0o755)
+    for program in (place / "program", place / "far/program"):
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    (place / "linked").symlink_to("far/program")
+    started, where, how = PROGRAMS[what]
+    monkeypatch.setattr(*((click, "__file__") if started == "module.py" else (sys, "executable")), str(place / started))
+    keeper.must_be_roots()
+    if isinstance(how, int):
+        (place / where).chmod(how)
+    else:
+        os.chown(place / where, people.alice.uid, -1)
+    with pytest.raises(WrongUser, match=f"{re.escape(str(place.parent))}[a-z/]* is not root's alone"):
+        keeper.must_be_roots()
+
+
+def test_and_says_so(made: Shared) -> None:
+    place = made.folder / "pythons"
+    python = environment(place, os.path.realpath(made.accounts.python))
+    node = [python, *made.spoold("node", "--once", "--gpus", "none")[1:]]
+    assert subprocess.run(node, capture_output=True, text=True, timeout=60).returncode == 0
+    os.chown(place / "bin", made.accounts.alice.uid, -1)
+    done = subprocess.run(node, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 78 and f"{place}/bin is not root's alone" in done.stderr, done.stderr
+    made.end_starters()
 
 
 def test_a_node_refuses_a_proc_that_hides_jobs_from_its_runner(made: Shared) -> None:

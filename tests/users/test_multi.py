@@ -453,7 +453,7 @@ def test_who_asks_for_what_no_request_is_changes_nothing(spool: Shared) -> None:
     there = {path: standing(str(path)) for path in (outside, Path(spool.spool.settings))}
     texts = {
         **{verb: f"{verb}: [{waits}, {hog}]" for verb in ("hold", "release", "edit", "requeue", "Cancel")},
-        "two": f"cancel: [{hog}]\nhold: [{waits}]",
+        "both": f"cancel: [{hog}]\nhold: [{waits}]",
         "within": f"cancel: {{hold: {waits}}}",
         "above": "cancel: ../../x",
         "outside": f"cancel: [../../outside, ../../outside.yaml, {outside}, ../spool.yaml, '..', '.', '']",
@@ -464,7 +464,7 @@ def test_who_asks_for_what_no_request_is_changes_nothing(spool: Shared) -> None:
     spool.eventually(lambda: {key_name(event.key) for event in requested(spool)} >= set(texts))
     reasons = {key_name(event.key): event.reason for event in requested(spool)}
     assert [event.ids for event in requested(spool) if key_name(event.key) in texts] == [[]] * len(texts)
-    for name in ("hold", "release", "edit", "requeue", "Cancel", "two"):
+    for name in ("hold", "release", "edit", "requeue", "Cancel", "both"):
         assert reasons[name] == "a request is `cancel:` and what to cancel"
         assert reasons[name] in Path(spool.spool.rejected, f"{name}.error").read_text()
     assert reasons["within"] == "`cancel:` takes IDs, names or handles"

@@ -20,7 +20,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from tests.history.proof import script
 from tests.nfs.bench import HERE, HOME, MOUNT, SERVER, Bench, Command, eventually
 from tests.nfs.writers import NEVER
 
+SPOOLD = ("-m", "spoold")
 # Everything else is as `init` writes it for a network file system.
 PLAIN = {"shell": "plain"}
 QUICK = {**PLAIN, "settle": "0.5s", "lock_heartbeat": "1s", "lock_threshold": "4s", "heartbeat": "1s", "grace": "3s"}
@@ -77,10 +78,10 @@ class Site:
 
     # ---- daemons
 
-    def start(self, key: str, machine: str, *words: str) -> Site:
-        """Start a daemon on a machine under a key."""
+    def start(self, key: str, machine: str, *words: str, program: Sequence[str] = SPOOLD) -> Site:
+        """Start a daemon on a machine under a key. program: what stands for `spoold`."""
         state = f"/tmp/state-{self.name}"
-        command = [sys.executable, "-m", "spoold", words[0], self.root, "--state", state, *words[1:]]
+        command = [sys.executable, *program, words[0], self.root, "--state", state, *words[1:]]
         self.daemons[key] = self.bench.begin(machine, *command)
         self.made.append(self.daemons[key])
         return self

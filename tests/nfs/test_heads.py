@@ -105,6 +105,7 @@ def test_a_stale_head_that_writes_after_it_was_deposed_does_no_harm(bench: Bench
             epoch = site.leader()[1]
             took = site.leads(other)
             assert took <= allowed(site)
+            says(site, other, f"leads, epoch {epoch + 1}\n")  # it has cleared up after the heads before it
             site.go_on(f"head-{stale}")
             says(site, stale, f"went on with {moment}: {comes}\n")
             if moment == "append":

@@ -249,6 +249,14 @@ class Bench:
         """Power a machine off at once."""
         self.machines[name].kill()
 
+    def mount_again(self, options: str) -> None:
+        """Mount with other options, on every client. What still runs there keeps its old mount."""
+        self.options = options
+        given = ",".join(filter(None, [f"vers={self.version}", options]))
+        path = MOUNT if self.version == "3" else "/"
+        for name in self.clients:
+            self.run(name, "sh", "-c", f"umount -l {MOUNT} && mount -t nfs -o {given} {SERVER}:{path} {MOUNT}")
+
     def freeze(self, name: str) -> None:
         """Stop a machine's processor; its clocks go on, as those of a virtual machine that is paused."""
         self.machines[name].signal(signal.SIGSTOP)

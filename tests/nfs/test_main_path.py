@@ -7,19 +7,30 @@ from collections.abc import Iterator
 import pytest
 
 from tests.history.checker import faults
-from tests.nfs.bench import Bench
+from tests.nfs.bench import MOUNT, Bench
 from tests.nfs.site import Site, heads, running
 
-VERSIONS = [
-    pytest.param("4.2", marks=pytest.mark.xdist_group("main-4.2")),
-    pytest.param("3", marks=pytest.mark.xdist_group("main-3")),
+# Variants of a version share its machines, which take longer to boot than all but the longest tests here.
+VARIANTS = [
+    pytest.param(version, options, marks=pytest.mark.xdist_group(f"main-{version}"))
+    for version, options in (("4.2", ""), ("4.2", "actimeo=0"), ("3", ""), ("3", "noac"), ("3", "nolock"))
 ]
+pytestmark = pytest.mark.parametrize(("bench", "site"), VARIANTS, indirect=True, scope="module")
+LOCK = {"lock_heartbeat": "1s", "lock_threshold": "4s"}  # else a take-over lasts for 30 s
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
-def site(request: pytest.FixtureRequest) -> Iterator[Site]:
-    """A head on b, nodes on c and a. What happened on it is judged at its end."""
-    with Bench.up(clients=("a", "b", "c"), version=request.param) as bench, running(bench, "main") as site:
+@pytest.fixture(scope="module")
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    with Bench.up(clients=("a", "b", "c"), version=request.param) as bench:
+        yield bench
+
+
+@pytest.fixture(scope="module")
+def site(bench: Bench, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """A head on b, nodes on c and a, on a mount with these options. What happened on it is judged at its end."""
+    if request.param:
+        bench.mount_again(request.param)
+    with running(bench, f"main-{request.param.partition('=')[0] or 'plain'}", **LOCK) as site:
         site.head("b").node("c", gpus="H100:4").node("a", gpus="H100:4").is_ready("a", "c")
         yield site
         site.over(len(site.account().accepted))
@@ -40,12 +51,12 @@ def ident(site: Site, name: str) -> int:
 def test_a_file_dropped_on_one_host_becomes_a_job_on_another(site: Site) -> None:
     site.record("a", "dropped", share=4)
     site.eventually(lambda: finished(site, "dropped") == "SUCCEEDED")
-    log = site.sky("c", "logs", "main", str(ident(site, "dropped")), "--no-follow")
+    log = site.sky("c", "logs", site.name, str(ident(site, "dropped")), "--no-follow")
     assert "ended " in log
 
 
 def test_the_client_shows_the_output_of_a_job_on_another_host_until_its_end(site: Site) -> None:
-    said = site.sky("b", "exec", "main", "echo from $(hostname)")
+    said = site.sky("b", "exec", site.name, "echo from $(hostname)")
     assert "from a" in said or "from c" in said
 
 
@@ -60,7 +71,7 @@ def test_a_gang_runs_on_both_nodes_at_once(site: Site) -> None:
 def test_a_running_job_is_cancelled_from_another_host(site: Site) -> None:
     site.submit("a", "endless", run="exec sleep 1000", share=1)
     site.eventually(lambda: ident(site, "endless") in site.account().running)
-    site.sky("b", "cancel", "main", str(ident(site, "endless")), "-y")
+    site.sky("b", "cancel", site.name, str(ident(site, "endless")), "-y")
     site.eventually(lambda: finished(site, "endless") == "CANCELLED")
 
 
@@ -79,7 +90,7 @@ def test_every_host_sees_the_same_queue(site: Site) -> None:
     site.record("a", "seen")
     site.eventually(lambda: finished(site, "seen") == "SUCCEEDED")
     site.over(len(site.account().accepted))  # of one that runs the duration is shown
-    lists = [site.sky(machine, "queue", "main", "-o", "json") for machine in ("a", "b", "c")]
+    lists = [site.sky(machine, "queue", site.name, "-o", "json") for machine in ("a", "b", "c")]
     assert '"seen"' in lists[0]
     assert len(set(lists)) == 1
 
@@ -101,3 +112,21 @@ def test_files_come_by_mv_and_cp_and_slow_writers_and_none_runs_half_written(sit
     assert site.names("rejected") == []
     dropped = {name for name in names if name.partition("-")[0] in ("mv", "cp", "slow")}
     assert {finished(site, name) for name in dropped} == {"SUCCEEDED"}
+
+
+def test_the_mount_is_what_this_variant_is_about(site: Site) -> None:
+    """Some of the options are written otherwise in /proc/mounts."""
+    shown = {"actimeo=0": "acdirmax=0", "noac": "noac", "nolock": "nolock", "": "rw"}[site.bench.options]
+    for machine in site.bench.clients:
+        line = next(line for line in site.shell(machine, "cat /proc/mounts").splitlines() if f" {MOUNT} " in line)
+        assert {shown, f"vers={site.bench.version}"} <= set(line.split()[3].split(",")), line
+
+
+def test_another_head_leads_when_the_heads_host_is_frozen_and_the_path_goes_on(site: Site) -> None:
+    """The last one here: it leaves the lead on c."""
+    site.head("c").eventually(lambda: sorted(str(h["role"]) for h in heads(site).values()) == ["leading", "standby"])
+    with site.bench.frozen("b"):
+        site.record("a", "across")
+        site.leads("c")
+        site.eventually(lambda: finished(site, "across") == "SUCCEEDED")
+    site.eventually(lambda: {h["host"]: h["role"] for h in heads(site).values()} == {"b": "standby", "c": "leading"})

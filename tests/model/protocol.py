@@ -22,6 +22,7 @@ from tests.model.runner import Nodes
 from tests.model.scenarios import NEEDED, SCENARIOS, SLOW
 from tests.model.state import ALIVE, NEVER, OFF, UNKNOWN, Assigned, Node, Status, World
 from tests.model.user import Users
+from tests.model.views import Views
 
 __all__ = ["NEEDED", "RULES", "SCENARIOS", "SLOW", "Model"]
 
@@ -81,14 +82,14 @@ RULES = {
 }
 
 
-class Model(Heads, Nodes, Users):
+class Model(Heads, Nodes, Users, Views):
     """One scenario, with some rules left out."""
 
     def __init__(self, scenario, without=()):
         self.s, self.on = scenario, {rule: rule not in without for rule in RULES}
         self.live = scenario.runners  # whether all jobs can come to their end
         self.timed = {n for n in range(scenario.nodes) if self.may_fall_silent(n)}
-        self.histories, self.prefix = {}, []
+        self.histories, self.views, self.in_running, self.sound, self.prefix = {}, {}, {}, set(), []
 
     def may_fall_silent(self, n):
         """Whether time matters on a node."""
@@ -145,8 +146,14 @@ class Model(Heads, Nodes, Users):
         """What is wrong with a state; "" for nothing."""
         if w.bad:
             return w.bad
-        state = self.truth(w).state
-        return self.misplaced(w, state) or self.misjudged(w, state) or self.shared(w, state)
+        log = self.truth(w)
+        judged = (w.files, w.owned, log, *[node.attempts for node in w.nodes])  # all that the verdict depends on
+        if judged in self.sound:
+            return ""
+        problem = self.misplaced(w, log.state) or self.misjudged(w, log.state) or self.shared(w, log.state)
+        if not problem:
+            self.sound.add(judged)
+        return problem
 
     @staticmethod
     def misplaced(w, state):
@@ -213,9 +220,9 @@ class Model(Heads, Nodes, Users):
 
     def steps(self, w):
         for k in range(self.s.heads):
-            yield from self.head_steps(w, k)
+            yield from self.steps_of_head(w, k)
         for n in range(self.s.nodes if self.s.runners else 0):
-            yield from self.node_steps(w, n)
+            yield from self.steps_of_node(w, n)
         yield from self.user_steps(w)
 
 

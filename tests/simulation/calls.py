@@ -65,10 +65,9 @@ class Paths(Calls):
             setattr(self, name, getattr(posixpath, name))
 
     def join(self, path: str, *names: str) -> str:
-        """posixpath.join, faster for a name in a directory."""
-        if len(names) == 1 and names[0][:1] != "/" and path[-1:] not in ("", "/"):
-            return f"{path}/{names[0]}"
-        return posixpath.join(path, *names)
+        """posixpath.join, faster for names in a directory."""
+        joined = f"{path}/{'/'.join(names)}"
+        return posixpath.join(path, *names) if "//" in joined or not path or not names else joined
 
     def expanduser(self, path: str) -> str:
         """Nobody's home is used."""
@@ -186,18 +185,15 @@ class Os(Calls):
         process = self.begin()
         process.files.pop(fd).close()
 
-    def _file(self, fd: int) -> Any:
-        return self.begin().files[fd]
-
     def read(self, fd: int, count: int) -> bytes:
         """read(2)."""
-        data: bytes = self._file(fd).read(count)
+        data: bytes = self.begin().files[fd].read(count)
         return data
 
     def lseek(self, fd: int, position: int, how: int) -> int:
         """lseek(2), from the beginning."""
         assert how == os.SEEK_SET
-        self._file(fd).position = position
+        self.begin().files[fd].position = position
         return position
 
     def write(self, fd: int, data: bytes) -> int:
@@ -211,28 +207,28 @@ class Os(Calls):
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
         """pwrite(2)."""
-        count: int = self._file(fd).write(data, offset)
+        count: int = self.begin().files[fd].write(data, offset)
         return count
 
     def ftruncate(self, fd: int, length: int) -> None:
         """ftruncate(2), of a local file, to nothing."""
         assert length == 0
-        self._file(fd).truncate()
+        self.begin().files[fd].truncate()
 
     def fsync(self, fd: int) -> None:
         """fsync(2)."""
-        self._file(fd).sync()
+        self.begin().files[fd].sync()
 
     fdatasync = fsync
 
     def fstat(self, fd: int) -> os.stat_result:
         """fstat(2)."""
-        told: os.stat_result = self._file(fd).stat()
+        told: os.stat_result = self.begin().files[fd].stat()
         return told
 
     def fchmod(self, fd: int, mode: int) -> None:
         """fchmod(2)."""
-        self._file(fd).chmod(mode)
+        self.begin().files[fd].chmod(mode)
 
     # ---- names
 
@@ -276,7 +272,7 @@ class Os(Calls):
 
     def utime(self, where: int, ns: tuple[int, int] | None = None) -> None:
         """futimens(3)."""
-        self._file(where).utime(None if ns is None else ns[1])
+        self.begin().files[where].utime(None if ns is None else ns[1])
 
     def chmod(self, path: str, mode: int) -> None:
         """chmod(2)."""

@@ -76,23 +76,28 @@ class Client:
 
     def ask(self, call: Callable[[], T], again: Callable[[], T] | None = None) -> T:
         """One call to the server. again: what its repetition does, if that is another thing."""
-        world = self.world
+        world, server = self.world, self.server
         process = world.current
         assert process is not None
+        chance = process.rng.random
         world.calls += 1
         while True:
             if self._is_away():
                 self._reach()
             process.flying = call
-            world.pass_time(self._delay(process.rng.random()))
+            world.pass_time(self._delay(chance()))
             process.flying = None
             if not self._is_away():
                 break
-        boots = self.server.boots
-        result, error = self._try(call)
-        world.pass_time(self._delay(process.rng.random()))
-        if boots != self.server.boots or self._is_away() or (self.lossy and process.rng.random() < self.lossy):
-            remembered = boots == self.server.boots and process.rng.random() < 0.3
+        boots = server.boots
+        result, error = None, None
+        try:
+            result = call()
+        except OSError as caught:
+            error = caught
+        world.pass_time(self._delay(chance()))
+        if boots != server.boots or self._is_away() or (self.lossy and chance() < self.lossy):
+            remembered = boots == server.boots and chance() < 0.3
             result, error = self._repeat(again or call, (result, error), remembered)
         if error is not None:
             raise error
@@ -110,7 +115,8 @@ class Client:
         return self.slow * chance**3 * 4
 
     def _is_away(self) -> bool:
-        return self.cut_until > self.world.now or self.server.down_until > self.world.now
+        now = self.world.now
+        return self.cut_until > now or self.server.down_until > now
 
     def _reach(self) -> None:
         """Wait until the server can be reached; on a soft mount not for long."""

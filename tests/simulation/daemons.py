@@ -18,12 +18,12 @@ import spoold.fsck.checking
 import spoold.head.loop
 import spoold.node.runner
 import spoold.node.starter
-from spool_layout import settings
+from spool_layout import settings, taskfile, users
 from spool_layout.paths import Spool
 from spool_layout.settings import DeclaredNode, Settings
 from spoold import local, wake
 from spoold.head.loop import Head
-from spoold.node import cgroups, cleaning, identity, memory, runner, spawning, supervisor
+from spoold.node import cgroups, cleaning, identity, memory, order, runner, spawning, supervisor
 from spoold.node.runner import Runner
 from tests.simulation import calls
 from tests.simulation.hosts import Host
@@ -31,6 +31,8 @@ from tests.simulation.jobs import start_starter
 from tests.simulation.world import Process, World
 
 STATE = "/var/lib/skyspool"
+# What is the same each time: users of this machine's password database, the meaning of a task's text.
+LOOKED_UP_ONCE = (users.user_name, order.owner_of, taskfile.parse_task)
 HASTE = 12  # short waits in a row after which a process that polls is taken for one on a busy host
 
 
@@ -271,6 +273,7 @@ def replacements(world: World) -> dict[Any, Any]:
         spoold.head.loop.Waker: Waker,
         runner.Flusher: Flusher,
         memory.ThreadPoolExecutor: Inline,
+        **{function: functools.cache(function) for function in LOOKED_UP_ONCE},
     }
 
 

@@ -52,16 +52,30 @@ class LocalDisk:
 
     def _make(self) -> None:
         self.top = Node(0.0, directory=True)
+        self._folders: dict[str, dict[str, Node]] = {}
         for folder in ("/var", "/var/lib", "/var/tmp", "/tmp"):
             self.mkdir(folder)
 
     def _walk(self, path: str) -> Node | None:
+        """What stands at a path. Where its directory is, is known from the last time, until a directory moves."""
+        folder, _, name = path.rpartition("/")
+        children = self._folders.get(folder)
+        if children is not None and name:
+            return children.get(name)
         node: Node | None = self.top
         for word in words_of(path):
             if node is None or node.children is None:
                 return None
-            node = node.children.get(word)
+            children = node.children
+            node = children.get(word)
+        if children is not None and name:
+            self._folders[folder] = children
         return node
+
+    def _gone(self, node: Node) -> None:
+        """It stands no longer where it stood."""
+        if node.children is not None:
+            self._folders.clear()
 
     def find(self, path: str) -> Node:
         """What stands there; FileNotFoundError."""
@@ -115,7 +129,7 @@ class LocalDisk:
         entries, name = self._parent(path)
         if name not in entries:
             raise missing(path)
-        del entries[name]
+        self._gone(entries.pop(name))
 
     def remove_tree(self, path: str) -> None:
         """All of it, if it is there."""
@@ -130,7 +144,11 @@ class LocalDisk:
         others, other = self._parent(target)
         if other in others and others[other].children:
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), target)
-        others[other] = entries.pop(name)
+        replaced = others.get(other)
+        others[other] = moved = entries.pop(name)
+        for node in (moved, replaced):
+            if node is not None:
+                self._gone(node)
 
     def link(self, source: str, target: str) -> None:
         """link(2)."""

@@ -17,16 +17,23 @@ BASE = 1_790_000_000.0  # seconds since 1970 when a run begins, by a clock that 
 class Inode:
     """A file or a directory. Times in nanoseconds."""
 
-    __slots__ = ("ctime", "data", "entries", "mode", "mtime", "nlink", "number", "uid")
+    __slots__ = ("_of", "_told", "ctime", "data", "entries", "mode", "mtime", "nlink", "number", "uid")
 
     def __init__(self, number: int, mode: int, uid: int, now: int) -> None:
         self.number, self.mode, self.uid, self.nlink = number, mode, uid, 1
         self.data = b""
         self.entries: dict[str, Inode] | None = {} if stat.S_ISDIR(mode) else None
         self.mtime = self.ctime = now
+        self._of: tuple[int, ...] = ()
 
     def stat(self) -> os.stat_result:
-        """What stat(2) tells."""
+        """What stat(2) tells: the same object as before where nothing has changed, since most look again and again."""
+        of = (self.mode, self.nlink, len(self.data), self.mtime, self.ctime)
+        if of != self._of:
+            self._of, self._told = of, self._stat()
+        return self._told
+
+    def _stat(self) -> os.stat_result:
         size = len(self.data)
         m, c = self.mtime / 1e9, self.ctime / 1e9
         first = (self.mode, self.number, 7, self.nlink, self.uid, self.uid, size, int(m), int(m), int(c))

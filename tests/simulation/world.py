@@ -98,9 +98,10 @@ class Process:
         """After a switch back: die, or heed signals."""
         if not self.alive:
             raise Killed
-        for number in [number for number in self.signals if number in self.handlers]:
-            self.signals.remove(number)
-            self.handlers[number](number, None)
+        if self.signals:
+            for number in [number for number in self.signals if number in self.handlers]:
+                self.signals.remove(number)
+                self.handlers[number](number, None)
 
     def wait(self, seconds: float) -> None:
         """Sleep until woken, or so long."""

@@ -59,6 +59,7 @@ class Listener:
         self.expects = False  # whether a node is about to speak for the first time
         self._troubles: dict[str, str] = {}  # node -> what is wrong with its status.json, told once
         self._said: dict[str, NodeStatus] = {}  # node -> what it said when it was read last
+        self._texts: dict[str, tuple[bytes, NodeStatus]] = {}  # node -> the text of that, and what it comes to
         self._all_read = -SELDOM  # when all were read last (monotonic clock)
 
     def hear(self, state: State, everybody: bool = False) -> tuple[list[Report], list[Silent]]:
@@ -107,22 +108,26 @@ class Listener:
 
     def _read(self, node: str) -> tuple[NodeStatus, float] | None:
         """What a node's status.json says, and when it was changed, by the server's clock. None: nothing."""
-        path = self.spool.status(node)
+        path, fault = self.spool.status(node), ""
         try:
             seen = self.disk.inspect(path, STATUS_BYTES)
-            status = decode(seen.data, NodeStatus, path)
+            text, status = self._texts.pop(node, (b"", None))
+            if status is None or text != seen.data:
+                status = decode(seen.data, NodeStatus, path)
+                fault = absurd(status)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, Damaged) as error:
             self._tell(node, str(error))
             return None
-        if fault := absurd(status):
+        if fault:
             self._tell(node, f"{path} says {fault}")
             return None
         if status.format > FORMAT or status.node != node:
             self._tell(node, f"{path} is of format {status.format} and node {status.node!r}")
             return None
         self._troubles.pop(node, None)
+        self._texts[node] = seen.data, status  # mostly it has said nothing new by the next look
         return status, seen.changed
 
     def _tell(self, node: str, trouble: str) -> None:

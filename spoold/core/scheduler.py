@@ -26,6 +26,8 @@ class Grant(NamedTuple):
 
 def schedule(nodes: Iterable[Node], lines: Mapping[Shape, Sequence[int]]) -> list[Grant]:
     """The jobs that start now, and where. lines: IDs of those that could, by what they ask for, in order."""
+    if not lines:
+        return []
     rooms = open_rooms(nodes)
     grants = []
     turns = [(line[0], 0, shape) for shape, line in lines.items()]

@@ -16,6 +16,7 @@ A move never overwrites: targets carry the ID. A rename that says ENOENT is beli
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import os
 import time
@@ -251,10 +252,7 @@ class Projector:
 
     def _task_id(self, job: Job) -> str:
         """sky-<Y-m-d-H-M-S-us>_<cluster>_<jobid>, as SkyPilot writes it; the time is that of acceptance."""
-        import datetime
-
-        stamp = datetime.datetime.fromtimestamp(job.accepted, datetime.UTC).strftime("%Y-%m-%d-%H-%M-%S-%f")
-        return f"sky-{stamp}_{self.settings.name}_{job.id}"
+        return f"sky-{_stamp(job.accepted)}_{self.settings.name}_{job.id}"
 
     # ---- 4: ended jobs
 
@@ -287,6 +285,14 @@ class Projector:
         if day not in self.days:
             self.disk.make_dir(self.spool.day(day))
             self.days.add(day)
+
+
+@functools.lru_cache(10_000)  # each tick writes it anew for every job that runs
+def _stamp(moment: float) -> str:
+    """Y-m-d-H-M-S-us in UTC."""
+    import datetime
+
+    return datetime.datetime.fromtimestamp(moment, datetime.UTC).strftime("%Y-%m-%d-%H-%M-%S-%f")
 
 
 def _most(job: Job) -> int:

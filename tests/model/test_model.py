@@ -46,8 +46,8 @@ def number(text):
 def scenario_cases():
     for name, model in MODELS.items():
         recorded = rows(f"{name}.py: scenarios", model.SCENARIOS)
-        for scenario in model.SCENARIOS:
-            states = number(recorded[scenario][1])
+        sizes = {scenario: number(recorded[scenario][1]) for scenario in model.SCENARIOS}
+        for scenario, states in sorted(sizes.items(), key=lambda size: -size[1]):  # so that no core is idle at the end
             marks = LONG if states > FAST_STATES else ()
             yield pytest.param(model, scenario, states, marks=marks, id=f"{name}: {scenario}")
 

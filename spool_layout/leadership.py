@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("spoold.head")
 
 LOOK = 2.8  # seconds: a look costs a server of NFS 4 three calls, and a standby head may cost it two a second
+LOOKS = 10  # within a threshold, at least: what a look may come late has to fit in beside the two waits below
 LEAST_THRESHOLD = 1.1  # of the lock, in its heartbeats: filelock wants more than one
 
 
@@ -150,10 +151,16 @@ def open_locks_without_delegations() -> None:
 class HeadLock:
     """The lock on locks/head, and whether it was lost.
 
-    Waiting inside the lock costs a file server 20 calls a poll, renewing it as many a time (filelock 4.2.12 on NFS 3
-    and 4.2). So a head that stands by only looks at the holder's record (`is_free`: two calls), and waits inside the
-    lock when that record stopped changing. What the look took is taken off the lock's own threshold, so that another
-    head leads `lock_threshold` after the last renewal.
+    Waiting inside the lock costs a file server 20 calls a poll, renewing it as many a time (filelock 4.3.1 on NFS 3
+    and 4.2). So a head that stands by only looks at the holder's record (`is_free`: two calls). What passes from the
+    last renewal until another head leads is
+
+        interval     at most, until a look sees that renewal,
+      + patience     in which the next one should have been seen; then one attempt, with which filelock's clock begins,
+      + threshold    of filelock's own, at whose end the next attempt takes the lock;
+
+    a look is timed to fall on the end of each wait (`pause`), and together they are `lock_threshold`, from two and a
+    half heartbeats on. What the calls themselves take comes on top.
     """
 
     def __init__(self, spool: Spool, settings: Settings) -> None:
@@ -169,13 +176,13 @@ class HeadLock:
         self._epoch_file = os.path.join(f"{spool.head_lock}.rw", "gen", "epoch")
         self.lost = False
         self.held = False
-        self.interval = min(LOOK, settings.lock_heartbeat / 2)  # seconds between two looks
-        self._patience = settings.lock_heartbeat + self.interval
+        beat, limit = settings.lock_heartbeat, settings.lock_threshold
+        self.interval = min(LOOK, beat / 2, limit / LOOKS)  # seconds between two looks
+        self._threshold = max(limit - beat - 2 * self.interval, LEAST_THRESHOLD * beat)
+        self._patience = max(limit - self._threshold - self.interval, beat + self.interval / 2)
         self._records: dict[str, bytes] | None = None
-        self._changed = 0.0
-        self._threshold = max(
-            settings.lock_threshold - self._patience - self.interval, LEAST_THRESHOLD * settings.lock_heartbeat
-        )
+        self._looked, self._due = float("-inf"), 0.0  # when it was looked last; from when on an attempt is worth while
+        self._tried = False  # whether filelock's clock runs for what the records say now
         self._lock: SoftReadWriteLock = SoftReadWriteLock(
             spool.head_lock,
             is_singleton=False,
@@ -190,13 +197,19 @@ class HeadLock:
 
     def is_free(self) -> bool:
         """Whether it is worth trying: nobody holds it, or its holder did not renew when it should have."""
-        now, records = time.monotonic(), self.known() or self.holders()
+        self._looked = now = time.monotonic()
+        records = self.known() or self.holders()
         if records != self._records:
-            self._records, self._changed = records, now
-        return not records or now - self._changed >= self._patience
+            self._records, self._due, self._tried = records, now + self._patience, False
+        return not records or now >= self._due
 
-    def acquire(self, timeout: float) -> bool:
-        """Whether it is ours within `timeout` seconds."""
+    def pause(self) -> float:
+        """Seconds until the next look: an interval after the last one, or sooner, at the end of a wait."""
+        now, following = time.monotonic(), self._looked + self.interval
+        return max(0.0, (min(following, self._due) if self._due > self._looked else following) - now)
+
+    def acquire(self, timeout: float = 0.0) -> bool:
+        """Whether it is ours within `timeout` seconds; 0: by one attempt."""
         if self.held and not self.lost:
             return True
         self.release()
@@ -205,6 +218,8 @@ class HeadLock:
         try:
             self._lock.acquire_write(timeout)
         except self._timeout:
+            if not self._tried:
+                self._due, self._tried = time.monotonic() + self._threshold, True
             return False
         # Nobody takes the lock sooner than this after our last renewal; by then, we give it up ourselves.
         self._lock.stale_threshold = self._patience + self._threshold

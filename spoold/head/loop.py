@@ -103,19 +103,19 @@ class Head:
         """Whether the lock is ours within so long. It is only looked at until it may be had."""
         end = time.monotonic() + seconds
         while not self.stopping:
-            if self.lock.is_free() and self.try_lock():
+            if not self.lock.pause() and self.lock.is_free() and self.try_lock():
                 return True
             left = end - time.monotonic()
             if left <= 0:
                 break
-            self.waker.wait(min(left, self.lock.interval))
+            self.waker.wait(min(left, self.lock.pause()))
         return False
 
     def try_lock(self) -> bool:
-        """Wait for the lock for a while, in the lock. A holder that lives renews it meanwhile."""
+        """One attempt. A signal ends it."""
         self.waiting = True
         try:
-            return self.lock.acquire(2 * self.lock.interval)
+            return self.lock.acquire()
         finally:
             self.waiting = False
 
@@ -226,8 +226,8 @@ class Head:
     def _wait_for_lock(self) -> bool:
         """Whether it is ours; False once the holder was seen to renew."""
         before = self.lock.holders()
-        while not (self.lock.is_free() and self.lock.acquire(2 * self.lock.interval)):
-            time.sleep(self.lock.interval)
+        while not (self.lock.is_free() and self.lock.acquire()):
+            time.sleep(self.lock.pause())
             now = self.lock.holders()
             if any(now.get(name, said) != said for name, said in before.items()):
                 return False

@@ -52,7 +52,7 @@ class Free:
     def is_free(self) -> bool:
         return True
 
-    def acquire(self, timeout: float) -> bool:
+    def acquire(self, timeout: float = 0.0) -> bool:
         return True
 
     def release(self) -> None:

@@ -119,7 +119,7 @@ class HeadLock:
         process = self.shared.world.current
         assert process is not None
         self.process = process
-        self.interval = said.lock_heartbeat / 2
+        self.interval, self.looked = said.lock_heartbeat / 2, float("-inf")
         self.lost = self.held = False
 
     def renews(self) -> bool:
@@ -129,15 +129,20 @@ class HeadLock:
 
     def is_free(self) -> bool:
         """Whether it is worth trying."""
+        self.looked = self.shared.world.now
         self.process.step()
         return self.shared.seems_free(self.process)
 
-    def acquire(self, timeout: float) -> bool:
-        """Take it."""
+    def pause(self) -> float:
+        """Seconds until the next look."""
+        return max(0.0, self.looked + self.interval - self.shared.world.now)
+
+    def acquire(self, timeout: float = 0.0) -> bool:
+        """Take it. An attempt takes its time: another may be faster."""
         self.process.step()
         if self.held and not self.lost:
             return True
-        self.process.sleep(self.process.rng.random() * timeout)
+        self.process.sleep(self.process.rng.random() * max(timeout, 2 * self.interval))
         if not self.shared.seems_free(self.process):
             return False
         before = self.shared.holder

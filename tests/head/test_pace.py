@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import statistics
+from bisect import bisect
+from itertools import accumulate
+
 from spoold.wake import Pace
 
 
@@ -18,3 +22,24 @@ def test_looks_of_several_hosts_do_not_fall_into_step() -> None:
     for pace in paces:
         pace.seconds = 2.0
     assert len({pace.step(news=False) for pace in paces}) == len(paces)
+
+
+def test_what_two_hosts_look_for_one_after_the_other_waits_one_pause_in_the_median_and_two_at_worst() -> None:
+    """A file on its way to its job's start, where all is idle: for the next look of the head, then of the runner."""
+    longest = 2.0
+    head, runner = (list(accumulate(pace.step(news=False) for _ in range(20_000))) for pace in at_rest(2, longest))
+    waits = []
+    for number in range(15_000):
+        dropped = 100 + 2.5 * number
+        taken = head[bisect(head, dropped)]
+        waits.append(runner[bisect(runner, taken)] - dropped)
+    assert statistics.median(waits) <= longest
+    assert max(waits) <= 2 * longest
+
+
+def at_rest(count: int, longest: float) -> list[Pace]:
+    """Paces that have had no news for long."""
+    paces = [Pace(0.25, longest) for _ in range(count)]
+    for pace in paces:
+        pace.seconds = longest
+    return paces

@@ -18,24 +18,30 @@ from tests.nfs.bench import Bench, missing_packages
 from tests.nfs.mountstats import calls, table
 from tests.nfs.site import Site, heads, running
 
+CROWD = "crowd"  # a machine with several runners: to the head each is a node
 KERNELS_LEASE = 90  # seconds, as servers have it: a client of 4 renews its own every two thirds of that
 RUNNER, STANDBY, LEADING, FOR_EACH_NODE = 1.5, 2.0, 3.0, 0.5  # calls a second
 
 
-def limits(nodes: list[str]) -> dict[str, float]:
-    """Machine -> calls a second that it may make."""
-    return {"leading": LEADING + FOR_EACH_NODE * len(nodes), "standby": STANDBY, **dict.fromkeys(nodes, RUNNER)}
+def limits(nodes: list[str], crowd: int = 0) -> dict[str, float]:
+    """Machine -> calls a second that it may make. crowd: nodes that share the machine of that name."""
+    leading = LEADING + FOR_EACH_NODE * (len(nodes) + crowd)
+    shared = {CROWD: RUNNER * crowd} if crowd else {}
+    return {"leading": leading, "standby": STANDBY, **dict.fromkeys(nodes, RUNNER), **shared}
 
 
-def prepare(site: Site, nodes: list[str]) -> None:
+def prepare(site: Site, nodes: list[str], crowd: int = 0) -> None:
     """Start the leading head, the standby head and the nodes, and wait until each is at its place."""
     site.head("leading")
     site.eventually(lambda: "leading" in roles(site), 40)
     site.head("standby")
     for node in nodes:
         site.node(node, gpus="H100:1")
+    shared = [f"{CROWD}{number}" for number in range(1, crowd + 1)]
+    for node in shared:
+        site.start(node, CROWD, "node", "--name", node, "--gpus", "none", "--cpus", "8", "--memory", "64")
     site.eventually(lambda: roles(site) == ["leading", "standby"], 40)
-    site.eventually(lambda: all(f"{node}/assigned.json" in site.files("nodes") for node in nodes), 40)
+    site.is_ready(*nodes, *shared, seconds=80)
 
 
 def roles(site: Site) -> list[str]:
@@ -44,10 +50,17 @@ def roles(site: Site) -> list[str]:
 
 
 def count(bench: Bench, machines: list[str], seconds: float) -> dict[str, Counter[str]]:
-    """Machine -> calls by operation over some seconds in which nobody does anything."""
-    before = {machine: calls(bench, machine) for machine in machines}
-    time.sleep(seconds)
-    return {machine: calls(bench, machine) - before[machine] for machine in machines}
+    """Machine -> calls by operation over some seconds in which nobody does anything. For each machine they begin when
+    it was asked first, which takes its time."""
+    before, ends = {}, {}
+    for machine in machines:
+        before[machine] = calls(bench, machine)
+        ends[machine] = time.monotonic() + seconds
+    counted = {}
+    for machine in machines:
+        time.sleep(max(0.0, ends[machine] - time.monotonic()))
+        counted[machine] = calls(bench, machine) - before[machine]
+    return counted
 
 
 def main() -> int:

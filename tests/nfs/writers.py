@@ -6,6 +6,7 @@ WAY: mv (written in tmp/, then renamed), cp (written in place, in one go), slow 
 pauses shorter than the settle time, without an end mark), or whole (mv and cp in turn: right even if this machine is
 stopped in between, which a slow writer's file is not, where the stop is longer than the settle time). Each job records
 in PROOFS that it ran. SEED chooses shares of GPUs and pauses; SPREAD: seconds over which the files come, about.
+What it prints: NAME TIME, for each file when it is there, in seconds since 1970.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def main() -> None:
         chosen = chance.choice(["mv", "cp"]) if way == "whole" else way
         name = f"{prefix}{number}"
         drop(spool, chosen, name, task(name, proofs, chance))
+        print(name, time.time(), flush=True)
         time.sleep(2 * chance.random() * spread / int(count))
 
 

@@ -139,15 +139,15 @@ def is_shielded() -> bool:
 
 
 def _open_log(path: str) -> int:
-    """The log, in a directory of its own below logs/, which has to be there: else the spool is not mounted. Neither is
-    followed where it is a link."""
+    """The log, in a directory of its own below logs/, which has to be there: else the spool is not mounted. No link
+    is followed."""
     folder, name = os.path.split(path)
     for directory in _made(folder):
         try:
             os.mkdir(directory, 0o750)
         except FileExistsError:
             pass
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     _give_mode(opened, 0o750)
     try:
         log = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o640, dir_fd=opened)

@@ -87,8 +87,9 @@ class Bench:
         return attempt
 
     def logs(self, key: str) -> Path:
-        """The log directory, as paths.log_dir has it for a first attempt."""
-        return self.folder / "logs" / key.partition(".")[0]
+        """The log directory, as paths.log_dir has it."""
+        ident, _, attempt = key.partition(".")
+        return self.folder / "logs" / ident / ("" if attempt == "1" else f"attempt-{attempt}")
 
     def log(self, key: str, stage: str = "run") -> str:
         """What a stage wrote so far."""
@@ -331,19 +332,25 @@ def test_logs_are_closed_to_others_whatever_the_umask(bench: Bench) -> None:
     [
         "a file where its directory should be",
         "a link where the log should be",
+        "a link where its directory should be",
+        "a link where the directory of a job's attempts should be",
     ],
 )
 def test_a_log_that_cannot_be_opened_is_a_failed_setup_that_names_node_and_path(bench: Bench, what: str) -> None:
-    folder = bench.logs("1.1")
+    key = "1.2" if what.endswith("attempts should be") else "1.1"
+    folder, elsewhere = bench.folder / "logs/1", bench.folder / "elsewhere"
+    elsewhere.mkdir()
     if what.startswith("a file"):
         folder.write_text("")
+    elif "directory" in what:
+        folder.symlink_to(elsewhere)
     else:
         folder.mkdir()
         (folder / "run.log").symlink_to(bench.folder / "stolen")
-    phase = over(bench.run("1.1", run="echo ran >> $PROOF"))
+    phase = over(bench.run(key, run="echo ran >> $PROOF"))
     assert (phase.stage, phase.code) == ("setup", 1)
     assert "node n1" in phase.reason and str(folder) in phase.reason
-    assert bench.proof == [] and not (bench.folder / "stolen").exists()
+    assert bench.proof == [] and not (bench.folder / "stolen").exists() and not list(elsewhere.iterdir())
 
 
 # ---- the time rule

@@ -340,8 +340,9 @@ class RealNode:
             before = self.scene._shown()
             self.scene.look()
             self.step()
-            if self._moves():
-                time.sleep(0.002)  # supervisors and jobs go on by themselves: they get the processor
+            if self._moves():  # supervisors and jobs go on by themselves: most of it they tell
+                select.select([self.runner.bell], [], [], 0.01)
+                starter.drain(self.runner.bell)
 
     def _moves(self) -> bool:
         return any(phase.phase not in GONE and not self._holds(key, phase) for key, phase in self.phases.items())

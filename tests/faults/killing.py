@@ -1,6 +1,6 @@
 """A story in which one act of a daemon is cut at its system calls: told once for each call that makes a difference.
 
-    python -m tests.faults.kill_stories kills|errors STORY [PART/PARTS]
+    python -m tests.faults.kill_stories STORY [kills|errors]
 
 A story is a function that acts on a Scene as users, nodes and heads do (tests/head/stage.py; the stories are in
 kill_stories.py). An act is what one process does at once: a head that takes over, looks, or writes a ledger; a pass of
@@ -29,6 +29,7 @@ All of it runs in a process of its own, without threads where it forks, with a s
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import secrets
@@ -183,7 +184,7 @@ class Teller:
         self.tale, self.folder = tale, folder
         self.failures: list[str] = []
         self.failing = False
-        self.count = 0
+        self.kills = self.errors = 0  # how many were told of
         self.known: dict[Telling, set[tuple[int, bytes]]] = defaultdict(set)
         if not tale.real:
             now = time.time()
@@ -207,15 +208,14 @@ class Teller:
             known.add(scene.left)
         return scene
 
-    def acts(self) -> Iterator[tuple[Telling, list[Call]]]:
+    @functools.cached_property
+    def acts(self) -> list[tuple[Telling, list[Call]]]:
         """Each act that does not do what an earlier one did, and its calls."""
-        known = set()
+        found: dict[tuple[tuple[str, ...], ...], tuple[Telling, list[Call]]] = {}
         for how in self._takeovers() if self.tale.debris else self._each_act():
             calls = self._listed(how)
-            told = tuple(call.paths for call in calls)
-            if told not in known:
-                known.add(told)
-                yield how, calls
+            found.setdefault(tuple(call.paths for call in calls), (how, calls))
+        return [*found.values()]
 
     def _listed(self, how: Telling) -> list[Call]:
         calls: list[Call] = []
@@ -240,10 +240,11 @@ class Teller:
                 kinds.add(kind)
                 yield Telling(self.tell(Telling(death=death)).takeover, death)
 
-    def kill_all(self, part: int, parts: int) -> None:
-        """Every act, killed at every call that makes a difference; of so many parts of all calls one."""
-        for how, calls in self.acts():
-            for call in self._chosen(calls)[part::parts]:
+    def kill_all(self) -> None:
+        """Every act, killed at every call that makes a difference."""
+        for how, calls in self.acts:
+            for call in self._chosen(calls):
+                self.kills += 1
                 self.attempt(f"killed at {call}", how, lambda start, call=call: tracing.killed_at(start, call).code)
 
     def _chosen(self, calls: list[Call]) -> list[Call]:
@@ -256,12 +257,12 @@ class Teller:
         ends = [call for row in rows for call in dict.fromkeys((*row[:1], *row[-1:]))]
         return calls if EVERY_CALL else ends
 
-    def fail_some(self, part: int, parts: int) -> None:
+    def fail_some(self) -> None:
         """Errors in place of a sample of calls, from all over the tale."""
+        places = [(how, call) for how, calls in self.acts for call in calls]
         self.failing = True
-        places = [(how, call) for how, calls in self.acts() for call in calls]
-        chosen = places[:: max(1, len(places) // SAMPLE)]
-        for number, (how, call) in enumerate(chosen[part::parts]):
+        for number, (how, call) in enumerate(places[:: max(1, len(places) // SAMPLE)]):
+            self.errors += 1
             error = ERRORS[number % len(ERRORS)]
             forever = number // len(ERRORS) % 2 == 1 and error != "EINTR" and not self.tale.patient
             what = f"{error}{' for ever' if forever else ''} from {call}"
@@ -269,7 +270,6 @@ class Teller:
 
     def attempt(self, what: str, how: Telling, hit: Hit) -> None:
         """One telling; failures are kept."""
-        self.count += 1
         for left in reversed(range(TRIES)):
             try:
                 self.tell(how, hit)

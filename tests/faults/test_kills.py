@@ -21,7 +21,6 @@ from tests.faults.tracing import Astray, Call, alone, forked, killed_at, listing
 # These tests fork a process of pytest's, which may have threads; the fork makes system calls only.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
-LONG = {"takeover-accept": 2}  # story -> parts
 CASES = [
     "client-submit",
     "client-cancel_as_client",
@@ -62,7 +61,6 @@ CASES = [
     "job-job_setup",
     "job-job_run",
 ]
-PARTS = [(case, f"{part}/{LONG.get(case, 1)}") for case in CASES for part in range(1, LONG.get(case, 1) + 1)]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -81,8 +79,8 @@ def alone_in_proc() -> tuple[str, ...]:
         return ()
 
 
-def tell(how: str, case: str, part: str = "1/1") -> None:
-    words = [*alone_in_proc(), sys.executable, "-m", "tests.faults.kill_stories", how, case, part]
+def tell(case: str, *only: str) -> None:
+    words = [*alone_in_proc(), sys.executable, "-m", "tests.faults.kill_stories", case, *only]
     told = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=1100)
     print(told.stdout)
     assert told.returncode == 0, f"{told.stdout}\n{told.stderr}"
@@ -138,18 +136,13 @@ def test_an_act_goes_its_way_without_strace(tmp_path: Path, two: Callable[[], No
 
 def test_a_starter_that_is_killed_at_any_call_starts_each_job_once() -> None:
     """One of those below, here so that `make test` has one."""
-    tell("kills", "job-starter")
-
-
-@pytest.mark.faults
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("case", "part"), PARTS, ids=lambda value: value.replace("/", "_of_"))
-def test_whoever_is_killed_at_any_call_the_next_one_makes_it_good(case: str, part: str) -> None:
-    tell("kills", case, part)
+    tell("job-starter", "kills")
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("case", CASES)
-def test_an_error_from_the_kernel_is_waited_out_or_told(case: str) -> None:
-    tell("errors", case)
+def test_whoever_is_killed_at_any_call_the_next_one_makes_it_good(case: str) -> None:
+    """And an error from the kernel at some of these calls is waited out or told. Both in one test, since what takes
+    longest is to find the calls."""
+    tell(case)

@@ -1,8 +1,8 @@
 """Many jobs while heads, runners and whole machines are killed, frozen and cut off at random; the history is judged.
 
 1,000 jobs on 4.2 with default options, 100 on each other variant. Each meets every kind of harm, to whoever leads and,
-side by side with that, to nodes and the server. What makes the test hard is asserted: all of it was done, and the lead
-changed hands. Jobs come, start and end all the while.
+side by side with that, to nodes and the server (see `every`). What makes the test hard is asserted: all of it was done,
+and the lead changed hands. Jobs come, start and end all the while.
 
 What is done to whom, in which order, after how long and for how long follows from a seed alone, which is told where the
 test fails; CHAOS_SEED=N has it done again.
@@ -70,7 +70,7 @@ def plan(seed: int, rounds: int, between: float) -> Plan:
     spared, doomed = chance.sample(NODES, 2)
 
     def side(*roles: str) -> list[Harm]:
-        kinds = [kind for kind in EVERY if kind[1] in roles]
+        kinds = [kind for kind in every(rounds) if kind[1] in roles]
         order = [kind for _ in range(rounds) for kind in chance.sample(kinds, len(kinds))]
         return [
             harm(*given) for given in zip(order, spread(chance, len(order)), spread(chance, len(order)), strict=True)
@@ -114,21 +114,21 @@ def test_every_job_runs_once_whatever_is_killed_frozen_or_cut_off(
     with bench_of as bench, running(bench, "chaos", **SETTINGS) as site:
         site.head("a").head("b").node("c", GPUS, 64).node("d", GPUS, 64).is_ready(*NODES)
         pace = max(jobs / 15, length(sides[0]))
-        writers = [site.write(spared, "whole", f"{n}-", jobs // 4, seed + n, pace) for n in range(4)]
+        writers = [site.write(spared, "whole", f"{n}-", jobs // 2, seed + n, pace) for n in range(2)]
         began = time.monotonic()
         met: list[Met] = []
         side_by_side([one_after_another(site, side, met) for side in sides])
         harmed = time.monotonic() - began
-        assert [writer.wait(120) for writer in writers] == [0] * 4, [writer.err for writer in writers]
+        assert [writer.wait(120) for writer in writers] == [0] * 2, [writer.err for writer in writers]
         over = site.over(jobs, 60 + 0.5 * jobs)
         took = time.monotonic() - began
         print(f"{jobs} jobs in {took:.0f} s, harm for {harmed:.0f} s, {site.leader()[1]} epochs, {dict(over)}")
+        site.eventually(lambda: site.leader()[1] > len(sides[0]) // 3)  # also where all jobs were over before
         history = site.history()
         assert faults(history) == []
         assert sum(outcomes(history).values()) == jobs
         assert not (found := unexcused(history, met)), "\n".join(found)
-        assert {(done.harm.what, done.harm.role) for done in met} == set(EVERY)
-        assert site.leader()[1] > len(sides[0]) // 3
+        assert {(done.harm.what, done.harm.role) for done in met} == set(every(rounds))
         assert "Traceback" not in site.story()
 
 
@@ -136,7 +136,8 @@ def test_the_harms_follow_from_the_seed_alone_and_none_is_left_out() -> None:
     plans = [plan(seed, rounds, 1.0) for seed in range(50) for rounds in (1, 2)]
     assert plans == [plan(seed, rounds, 1.0) for seed in range(50) for rounds in (1, 2)]
     assert len({repr(p) for p in plans}) == len(plans)
-    assert all({(h.what, h.role) for side in p.sides for h in side} == set(EVERY) for p in plans)
+    assert all({(h.what, h.role) for side in p.sides for h in side} >= set(every(1)) for p in plans)
+    assert {(h.what, h.role) for side in plans[1].sides for h in side} == set(every(2)) == {*every(1), LEADERS_MACHINE}
     assert all(h.whom != p.spared for p in plans for h in p.sides[1] if h.what == "power off")
 
 
@@ -250,4 +251,11 @@ HARMS: dict[str, Callable[[Site, str, str, float], Iterator[float]]] = {
     "cut off": cut_off,
     "power off": power_off,
 }
-EVERY = [*((what, role) for role in ("head", "node") for what in HARMS), ("power off", "server")]
+LEADERS_MACHINE = ("power off", "head")
+
+
+def every(rounds: int) -> list[tuple[str, str]]:
+    """All kinds of harm of a plan: what, and to which role. Where there is one round, no leader's machine boots: two
+    that boot are what there is time for, and in test_heads.py it does on each version."""
+    kinds = [*((what, role) for role in ("head", "node") for what in HARMS), ("power off", "server")]
+    return kinds if rounds > 1 else [kind for kind in kinds if kind != LEADERS_MACHINE]

@@ -110,6 +110,8 @@ class Term:
         events = decide(self.state, look, self.policy)
         if look.new or look.requests:
             self.disk.sync(self.epoch.claims)  # a power loss must not put back what is accepted, or done, now
+        if look.changes:
+            self.disk.sync(self.spool.pending)  # nor take away what an owner made of a waiting file
         if events:
             self.commit(events)
         self.project(events, look)
@@ -214,6 +216,8 @@ class Term:
                 if isinstance(event, Returned):
                     self.claims.take(NEW, self.claims.path(was), was)
                 continue
+            if isinstance(event, Returned):  # under its former name nobody would know it
+                self.disk.sync(self.epoch.claims)
             self.commit_now(event)
             if isinstance(event, Returned):
                 self.projector.put_back(event, was)

@@ -442,9 +442,14 @@ def test_a_file_that_is_changed_just_when_it_starts_goes_back_when_that_is_durab
     n1.over.add("a")
     n1.step()
     waiting: list[dict[str, int]] = []
+    synced: list[str] = []
 
     class Editing(Mortal):
         """Its user edits b when the head has looked and takes it to be started."""
+
+        def sync(self, path: str) -> None:
+            synced.append(path)
+            super().sync(path)
 
         def move(self, source: str, target: str, inode: int | None = None) -> bool:
             if source == s.spool.dropped("2.b.yaml") and os.path.exists(source) and not waiting and not self.done:
@@ -454,11 +459,34 @@ def test_a_file_that_is_changed_just_when_it_starts_goes_back_when_that_is_durab
     disk = Editing(stop=lambda: waiting.append(dict(history.read_present(s.spool, Disk()).state.waiting)))
     disk.trap = lambda what: what.startswith("move") and "pending/2.b+1.yaml" in what.split("-> ")[1]
     assert s.term is not None
-    s.term.projector.disk = disk
+    s.term.disk = s.term.projector.disk = disk
     s.look()
     assert waiting == [{"2.b+1.yaml": 2}]
+    assert synced[0] == s.term.epoch.claims, "back in pending/ under its old name nobody would know it"
     s.finish("b")
     assert s.job("b").status is Status.SUCCEEDED and s.job("b").id == 2
+
+
+def test_what_an_owner_made_of_a_waiting_file_is_durable_before_it_is_noted(folder: Path) -> None:
+    done: list[str] = []
+
+    class Noting(Disk):
+        def sync(self, path: str) -> None:
+            done.append(f"sync {os.path.basename(path)}")
+            super().sync(path)
+
+        def append(self, path: str, data: bytes, offset: int) -> None:
+            done.append("append")
+            super().append(path, data, offset)
+
+    s = Stage(folder, Noting())
+    two_jobs(s)
+    for change in (s.replace, s.delete):
+        done.clear()
+        change("b")
+        s.run()
+        assert [what for what in done if what in ("sync pending", "append")] == ["sync pending", "append"]
+    s.finish("a")
 
 
 def two_jobs(s: Stage) -> None:

@@ -12,7 +12,10 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+
+from spoold.head.term import Term
+from spoold.node.runner import Runner
 
 VARIES = re.compile(rb'"inode":(\d+)|"submitted":[\d.]+|"at": [\d.]+|(?<=}) [0-9a-f]{8}$', re.MULTILINE)
 
@@ -33,6 +36,39 @@ def picture(folder: str, inodes: Mapping[int, int] | None = None) -> bytes:
                 data = VARIES.sub(lambda match: repr(match[1] and first.get(match[1])).encode(), file.read())
             word.update(f"{info.st_nlink} {len(data)}\0".encode() + data)
     return word.digest()
+
+
+def memory_of(term: Term) -> Hashable:
+    """What a head that has come to rest remembers beside its state, as far as it decides what it does next: what it has
+    claimed (claims.held), what it wrote to nodes (projector.wrote), which waiting files it has to read again
+    (observer.baseline), what it waits for (observer.missing, leaving, again), outcomes that are not durable yet.
+
+    Left out: numbers of its records (projector.seq, keeper: they stand in what was written); listener and hearing
+    (beats, and since when: nobody is silent here); turns among users and files (observer._turn, DropBox: nothing is
+    left in a drop box at rest); projector.days (a directory that is there is made again without harm); what was told
+    once (projector.unwritten)."""
+    observer, projector = term.observer, term.projector
+    stats = {ident: term.disk.stat(term.spool.dropped(job.file)) for ident, job in term.state.jobs.items()}
+    unread = {
+        ident
+        for ident, info in stats.items()
+        if info and observer.baseline.get(ident) != (info.st_ino, info.st_ctime_ns)
+    }
+    claimed = sorted((claim, ready is None) for claim, ready in term.claims.held.items())
+    waits = sorted(observer.missing), sorted(observer.leaving.items()), term.again is None
+    return repr((claimed, sorted(projector.wrote.items()), sorted(projector.outcomes), sorted(unread), waits))
+
+
+def memory_of_node(runner: Runner) -> Hashable:
+    """The same of a runner: what it has seen, ordered (named, urged), settled (final, standing) and has to tell.
+
+    Left out: attention, pace, news and the times of reports (when it looks, not what it does: it is driven pass by
+    pass); written and beat (status.json says them); assigned (assigned.json does, by read_version); logs and flusher
+    (no log is written here); the cleaner (nothing is being ended at rest)."""
+    known = runner.seen, runner.read_version, runner.read_incarnation, runner.incarnation, runner.lapses, runner.lapsed
+    attempts = runner.urged, runner.named, runner.final, runner.standing, runner.ending, runner.were_ending
+    trouble = runner.troubles, runner.unclear, runner.checked, runner.went_back, runner.meanwhile
+    return repr((known, [sorted(one.items()) if isinstance(one, dict) else sorted(one) for one in attempts], trouble))
 
 
 def _walk(folder: str, below: str) -> list[tuple[str, os.stat_result]]:

@@ -19,10 +19,8 @@ Equal" (ALICE, OSDI 2014); Mohan et al., "Finding Crash-Consistency Bugs with Bo
   durable. A directory that was made since keeps its own name when it is fsynced, or what is in it becomes durable (so
   do ext4, XFS and btrfs; POSIX does not say).
 - Of the others any subset is there, but what touches one file or one name happens in order, and nothing stands in a
-  directory that is missing, nor is lost with one that is removed (`weak`: btrfs, which logs file by file; up to SUBSETS
-  pending operations). Where more are pending: states in which each directory is at some point of its own past
-  (`ordered`), and states in which one operation alone is missing or there, MOST of each kind, spread evenly.
-  ext4 and XFS promise more, one order for all directories; what survives here survives there.
+  directory that is missing, nor is lost with one that is removed (btrfs logs file by file). ext4 and XFS promise more,
+  one order for all directories; what survives here survives there.
 - A server of NFS that conforms (exported `sync`) makes each operation on names durable before it answers, and data with
   fsync (COMMIT). So where a client's host, or the server, loses power, names are as they were: see the worlds below.
 
@@ -36,21 +34,33 @@ In `host` the two parts are cut independently of each other (they may be two fil
 one is tried with every state of the other: those of the spool with the newest and the oldest local state, those of the
 local state with the newest spool.
 
+What is exhaustive, and what is not. Of the subsets of pending names, those that leave the same under every name that
+anybody looks at are one state (`_look`). Pending operations fall into groups that share no file, name or directory that
+is made or moved (`_groups`): a moved file, an attempt with all in it, `renewed`, `led.json`. Each outcome of
+each group is tried at each moment; with each outcome of all others where these are not more than TOGETHER, else with
+all of the others and with none ("by groups" in Tape.moments). An attempt that is being removed is whole, half removed
+or gone. Data of several files that are not durable at once is sampled: where there were more than MOST_DATA
+combinations, all of it, none of it, and each way of the file that was written last (so of each file once). What is
+looked at in local state is noted while one is recovered, and another state that answers alike is not (looks.py).
+
 Not modelled: what wears away while nothing is written; a device that lies about its cache; bit rot.
 """
 
 from __future__ import annotations
 
 import builtins
+import collections
 import itertools
+import math
 import os
 import stat
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import IO, Any, NamedTuple
 
-SUBSETS = 8  # pending operations of which every subset is tried
-MOST = {"spool": 8, "state": 2}  # of each kind of choice among more of them than that
+OF_ONE = 48  # outcomes of one group, beyond which it is taken apart
+TOGETHER = {"spool": 96, "state": 24}  # outcomes of all groups of operations that are combined with each other
 MOST_DATA = 48  # combinations of what is left of several files
 HOST, SERVER = "host", "server"
 SPOOL, STATE = "spool", "state"
@@ -124,6 +134,7 @@ class Found(NamedTuple):
     state: State
     moment: int
     said: str
+    spool: Hashable  # what tells its spool from others
 
 
 class Tape:
@@ -138,6 +149,7 @@ class Tape:
         self.pending: list[Op] = []
         self.count = 0
         self.found: dict[Hashable, Found] = {}
+        self.moments = collections.Counter[str]()  # how the states of how many moments were found
         self.facts: list[tuple[int, str, Any]] = []  # what was promised: (moment, kind, what)
         self.log: list[str] = []
         self._open: dict[int, tuple[int, int, bool]] = {}  # descriptor -> (inode, position, appends)
@@ -157,6 +169,14 @@ class Tape:
             for name in (*names, *files):
                 self._adopt(info.st_ino, os.path.join(folder, name))
         self.base = {folder: dict(names) for folder, names in self.now.items()}
+        self._parts = {
+            folder: part
+            for part in (SPOOL, STATE)
+            if (top := self.now[self._root].get(part))
+            for folder in self._below(top)
+        }
+        self._needed: dict[Op, frozenset[Op]] = {}
+        self._told: dict[tuple[Op, ...], list[frozenset[Op]]] = {}
 
     def _adopt(self, folder: int, path: str) -> None:
         info = os.lstat(path)
@@ -171,6 +191,21 @@ class Tape:
         self.facts.append((self.count, kind, what))
         self.gather(kind)
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """What is done meanwhile is not recorded; `begin` comes after."""
+        self.__exit__(None, None, None)
+        try:
+            yield
+        finally:
+            self.__enter__()
+
+    def begin(self, *kinds: str) -> None:
+        """The story begins here: all is durable, and of what was noted these kinds count."""
+        self.settle()
+        self.found.clear()
+        self.facts = [fact for fact in self.facts if fact[1] in kinds]
+
     # ---- states
 
     def _step(self, said: str, part: str) -> None:
@@ -182,8 +217,8 @@ class Tape:
         """Keep the states in which the disk may be left at this moment. parts: those whose own past is gone through."""
         for part in parts:
             for world, state in self._states(part):
-                key = (world, part, *_essence(state))
-                self.found[key] = Found(world, part, state, self.count, said)
+                spool, local = _essence(state)
+                self.found[world, part, spool, local] = Found(world, part, state, self.count, said, spool)
 
     def _states(self, part: str) -> Iterator[tuple[str, State]]:
         other = STATE if part == SPOOL else SPOOL
@@ -200,17 +235,6 @@ class Tape:
     def _part_of(self, folder: int) -> str:
         return self._parts.get(folder, SPOOL)
 
-    @property
-    def _parts(self) -> dict[int, str]:
-        """Directory -> the part that it belongs to."""
-        if getattr(self, "_parts_of", None) is None or self._parts_count != len(self.now):
-            self._parts_of: dict[int, str] = {}
-            for part in (SPOOL, STATE):
-                if top := self.now[self._root].get(part):
-                    self._parts_of |= dict.fromkeys(self._below(top), part)
-            self._parts_count = len(self.now)
-        return self._parts_of
-
     def _below(self, folder: int) -> Iterator[int]:
         yield folder
         for node in self.now.get(folder, {}).values():
@@ -218,50 +242,112 @@ class Tape:
                 yield from self._below(node)
 
     def _subsets(self, part: str) -> list[frozenset[Op]]:
-        """Which of the pending operations of a part may have reached the disk."""
+        """Which of the pending operations of a part may have reached the disk: of those that leave the same, one."""
         pending = [op for op in self.pending if self._part(op) == part]
-        before = {op: self._before(op, pending, weak=True) for op in pending}
-        if len(pending) <= SUBSETS:
-            every = itertools.chain.from_iterable(itertools.combinations(pending, n) for n in range(len(pending) + 1))
-            return [chosen for chosen in map(frozenset, every) if all(before[op] <= chosen for op in chosen)]
-        ordered = list(itertools.islice(self._ordered(pending), 100 * MOST[part]))
-        alone = [frozenset(before[op] | {op}) for op in pending]
-        missing = [
-            frozenset(other for other in pending if other is not op and op not in before[other]) for op in pending
-        ]
-        some = [choices[:: len(choices) // MOST[part] + 1] for choices in (ordered, alone, missing)]
-        return sorted({*itertools.chain(*some), frozenset(), frozenset(pending)}, key=len)
+        groups = self._groups(pending)
+        self.moments[f"{part}, all"] += 1
+        if math.prod(map(len, groups)) <= TOGETHER[part]:
+            chosen = [frozenset[Op]().union(*outcomes) for outcomes in itertools.product(*groups)]
+        else:
+            self.moments[f"{part}, by groups"] += 1
+            full = frozenset(pending)
+            chosen = [own | rest for of in groups for own in of for rest in (frozenset[Op](), full - of[-1])]
+        return list(dict.fromkeys(map(self._legal, chosen)))
 
-    def _ordered(self, pending: list[Op]) -> Iterator[frozenset[Op]]:
-        """Those in which each directory is at a point of its own past, fewest operations first."""
-        before = {op: self._before(op, pending, weak=False) for op in pending}
-        level, seen = [frozenset[Op]()], {frozenset[Op]()}
-        while level:
-            yield from level
-            grown = {kept | {op} for kept in level for op in pending if op not in kept and before[op] <= kept} - seen
-            seen |= grown
-            level = list(grown)
+    def _legal(self, chosen: frozenset[Op]) -> frozenset[Op]:
+        """Without what cannot be there, since what it needs is not."""
+        kept, pending = set[Op](), {*self.pending}
+        for op in sorted(chosen):
+            if self._needs(op) & pending <= kept:
+                kept.add(op)
+        return frozenset(kept)
 
-    def _before(self, op: Op, pending: Iterable[Op], weak: bool) -> frozenset[Op]:
+    def _groups(self, pending: list[Op]) -> list[list[frozenset[Op]]]:
+        """Operations that have nothing to do with each other, apart, and of each group what may be there: those of one
+        group share a file or a name, or a directory that is made, moved or removed; but of directories that are made
+        within each other only the innermost, where there were too many outcomes else."""
+        folders = [op.node for op in pending if op.node in self.now]
+        while True:
+            groups = [self._outcomes(group) for group in self._related(pending, {*folders})]
+            if not folders or max(map(len, groups)) <= OF_ONE:
+                return groups
+            folders = [folder for folder in folders if folder != folders[0]]
+
+    def _related(self, pending: list[Op], folders: set[int]) -> list[tuple[Op, ...]]:
+        groups: list[tuple[set[Hashable], list[Op]]] = []
+        for op in pending:
+            touched: set[Hashable] = {op.node, *op.places, *({f for f, _, _ in op.updates} & folders)}
+            mine = [group for group in groups if group[0] & touched]
+            groups = [group for group in groups if not group[0] & touched]
+            groups.append((touched.union(*(t for t, _ in mine)), [*itertools.chain(*(ops for _, ops in mine)), op]))
+        return [tuple(sorted(ops)) for _, ops in groups]
+
+    def _outcomes(self, group: tuple[Op, ...]) -> list[frozenset[Op]]:
+        """What may be there of a group; of those that look alike the first. The whole group comes last."""
+        if group not in self._told:
+            kept = [frozenset[Op]()]
+            for op in group:
+                if _is_private(op):
+                    continue  # there where another one needs it
+                needs = self._needs(op) & {*group}
+                loud = {other for other in needs if not _is_private(other)}
+                more = [ops | needs | {op} for ops in kept if loud <= ops]
+                if op.node in self.now and op.updates[-1][1].startswith(
+                    "."
+                ):  # out of sight, all look alike but empty ones
+                    more = list({self._look(group, ops): ops for ops in more}.values())
+                elif op.removes:
+                    more = [ops for ops in more if not self._is_hidden(op.updates[0][0], ops)]
+                kept += more
+            alike = {self._look(group, ops): ops for ops in reversed([*kept, frozenset(group)])}
+            whole = alike.pop(self._look(group, frozenset(group)))
+            self._told[group] = [*alike.values(), whole | frozenset(group)]
+        return self._told[group]
+
+    def _is_hidden(self, folder: int, kept: frozenset[Op]) -> bool:
+        """Whether a directory is being removed: then it does not matter what is in it, but that something is."""
+        named = [op for op in sorted(kept) if op.node == folder]
+        return bool(named) and named[-1].updates[-1][1].startswith(".")
+
+    def _look(self, group: tuple[Op, ...], kept: frozenset[Op]) -> Hashable:
+        """What is seen of a group's places: what nobody can reach, or looks at, is left out."""
+        places = {place: self.base.get(place[0], {}).get(place[1], 0) for op in group for place in op.places}
+        for op in group:
+            if op in kept:
+                places |= {(folder, name): node for folder, name, node in op.updates}
+        named = {node: name for (_, name), node in places.items()}
+        moved = {op.node for op in group}
+        seen: dict[Hashable, int | bool] = {}
+        for (folder, name), node in places.items():
+            within = named.get(folder, "") if folder in moved else "is there"
+            if within.startswith("."):  # a directory that is half made or half removed: whether anything is in it
+                seen[folder] = seen.get(folder, False) or node != 0
+            elif within and not is_private(name):
+                seen[folder, name] = node
+        return frozenset(seen.items())
+
+    def _needs(self, op: Op) -> frozenset[Op]:
         """What must be there where an operation is: all that came earlier for the same file, the same name or the
-        making of the directory, or to empty the one that is removed; not weak: in the same directory."""
-        folders = {folder for folder, _, _ in op.updates}
-        return frozenset(
-            other
-            for other in pending
-            if other.number < op.number
-            and (
-                other.node == op.node
-                or other.places & op.places
-                or (other.makes_dir and other.node in folders)
-                or (op.removes and op.node in {folder for folder, _, _ in other.updates})
-                or (not weak and folders & {folder for folder, _, _ in other.updates})
+        making of the directory, or to empty the one that is removed."""
+        if op not in self._needed:
+            folders = {folder for folder, _, _ in op.updates}
+            self._needed[op] = frozenset(
+                other
+                for other in self.pending
+                if other.number < op.number
+                and (
+                    other.node == op.node
+                    or other.places & op.places
+                    or (other.makes_dir and other.node in folders)
+                    or (op.removes and op.node in {folder for folder, _, _ in other.updates})
+                )
             )
-        )
+        return self._needed[op]
 
     def _closed(self, ops: set[Op]) -> set[Op]:
         """With all that must be there then."""
-        while more := {b for op in ops for b in self._before(op, self.pending, weak=True)} - ops:
+        pending = {*self.pending}
+        while more := {b for op in ops for b in self._needs(op) & pending} - ops:
             ops = ops | more
         return ops
 
@@ -437,16 +523,24 @@ def _extremes(lefts: list[tuple[bytes, ...]], each: list[int]) -> Iterable[tuple
     return dict.fromkeys(found)
 
 
-def _essence(state: State) -> tuple[Hashable, ...]:
-    """What tells states apart: private files that nobody reads are left out."""
-    kept = {path: left for path, left in state.items() if not _is_private(os.path.basename(path))}
-    return (
-        hash(frozenset((path, left.inode if left.data is not None else 0, left.data) for path, left in kept.items())),
+def _essence(state: State) -> tuple[Hashable, Hashable]:
+    """What tells states apart, of the spool and of local state: private files that nobody reads are left out."""
+    told: dict[bool, list[Hashable]] = {True: [], False: []}
+    for path, left in state.items():
+        if not is_private(path.rpartition("/")[2]):
+            told[path.startswith(SPOOL)].append((path, left.inode if left.data is not None else 0, left.data))
+    return hash(frozenset(told[True])), hash(frozenset(told[False]))
+
+
+def _is_private(op: Op) -> bool:
+    return all(is_private(name) for _, name, _ in op.updates)
+
+
+def is_private(name: str) -> bool:
+    """Whether nobody looks at a file of this name but who makes it."""
+    return name.startswith((".part-", "led.json.")) or (
+        len(name.rpartition(".")[2]) == 8 and _is_hex(name.rpartition(".")[2])
     )
-
-
-def _is_private(name: str) -> bool:
-    return name.startswith(".part-") or (len(name.rpartition(".")[2]) == 8 and _is_hex(name.rpartition(".")[2]))
 
 
 def _is_hex(word: str) -> bool:
@@ -584,6 +678,8 @@ def _do_mkdir(tape: Tape, real: Any, path: Any, mode: int = 0o777, *, dir_fd: in
     if place is not None:
         node = os.stat(path, dir_fd=dir_fd).st_ino
         tape.now[node], tape.modes[node] = {}, mode
+        top = place[1] if place[0] == tape._root else SPOOL
+        tape._parts[node] = tape._parts.get(place[0], top)
         tape.names("mkdir", node, (*place, node), makes_dir=True)
 
 

@@ -34,7 +34,7 @@ from spoold.fsck.facts import gather
 from spoold.fsck.judging import judge
 from spoold.head.term import Term
 from tests.faults.chance import chance
-from tests.faults.pictures import picture
+from tests.faults.pictures import memory_of, picture
 from tests.faults.port import FAULTS, Call, Fault, Port, explained, through
 from tests.head import test_cuts as told
 from tests.head.stage import CPU, SETTINGS, Mortal, Stage
@@ -89,7 +89,8 @@ class Troubled(Stage):
     def _rest(self) -> Hashable:
         nodes = [(n.phases, n.orders, n.ran, n.over, n.seen, n.read, n.beat) for n in self.nodes.values()]
         users = self.runs, self.hearing.said, self.texts, sorted(self.deleted), self.killed
-        return picture(self.spool.root), repr(nodes), repr(users), self.terms
+        assert self.term is not None
+        return picture(self.spool.root), memory_of(self.term), repr(nodes), repr(users), self.terms
 
     def bear(self, act: Callable[[], None]) -> None:
         """Act until it goes well without meeting a fault; one that lasts is lifted after a while."""
@@ -191,6 +192,14 @@ def die(s: Stage, what: str) -> None:
 STORIES = [*told.STORIES, take_over]
 
 
+def tell_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records of all tellings tell the same time, and the same names by chance: with the real ones no two tellings that
+    are alike could be seen to be."""
+    monkeypatch.setattr(time, "time", lambda: NOW)
+    monkeypatch.setattr(os, "urandom", chance.bytes)
+    monkeypatch.setattr(secrets, "token_hex", chance.hex)
+
+
 # ---- which calls
 
 
@@ -206,6 +215,7 @@ def calls() -> Iterator[dict[str, list[tuple[str, bool]]]]:
     found: dict[str, list[tuple[str, bool]]] = {}
     seen: set[tuple[str, ...]] = set()
     with pytest.MonkeyPatch.context() as patched, tempfile.TemporaryDirectory() as place:
+        tell_alike(patched)
         for story in STORIES:
             port = Port()
             patched.setattr(storage, "os", port)
@@ -236,11 +246,7 @@ def named(value: object) -> str:
 
 @pytest.fixture(autouse=True)
 def _alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Records of all tellings tell the same time, and the same names by chance: with the real ones no two tellings that
-    are alike could be seen to be."""
-    monkeypatch.setattr(time, "time", lambda: NOW)
-    monkeypatch.setattr(os, "urandom", chance.bytes)
-    monkeypatch.setattr(secrets, "token_hex", chance.hex)
+    tell_alike(monkeypatch)
 
 
 @pytest.fixture(scope="module")

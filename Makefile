@@ -62,7 +62,7 @@ SHELL_FILES = $(shell grep -rlIE -m1 '^\#!(/usr)?/bin/(env )?(ba|da)?sh( |$$)' .
 model: .venv/.dev  ## search the protocol's model to the last state (10 minutes of two cores, 2 GB)
 	$(PYTEST) -m "" tests/model $(ARGS)
 
-mutants: .venv/.dev  ## take away one safeguard after the other; a test must go red (ARGS="NAME ..."; half an hour)
+mutants: .venv/.dev  ## take away one safeguard after the other; a test must go red (ARGS="NAME ..." or --missing; an hour)
 	$(BIN)/python -m tests.mutants.run $(ARGS)
 
 # Not part of any test: nothing here passes or fails. The others' programs are installed by apt-get where we are root.

@@ -59,6 +59,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import IO, Any, NamedTuple
 
+MANY = 1000  # subsets of one group, beyond which it is not asked which look alike
 OF_ONE = 48  # outcomes of one group, beyond which it is taken apart
 TOGETHER = {"spool": 96, "state": 24}  # outcomes of all groups of operations that are combined with each other
 MOST_DATA = 48  # combinations of what is left of several files
@@ -299,6 +300,9 @@ class Tape:
                 elif op.removes:
                     more = [ops for ops in more if not self._is_hidden(op.updates[0][0], ops)]
                 kept += more
+                if len(kept) > MANY:  # it has to be taken apart
+                    self._told[group] = kept
+                    return kept
             alike = {self._look(group, ops): ops for ops in reversed([*kept, frozenset(group)])}
             whole = alike.pop(self._look(group, frozenset(group)))
             self._told[group] = [*alike.values(), whole | frozenset(group)]

@@ -114,6 +114,7 @@ class Led:
 
     def sleep(self, seconds: float) -> None:
         self.sleeps.note(seconds)
+        self.head.lock._looked -= seconds  # which keeps time between its looks
         if not self.dropped and self.head.presence.role == "leading":
             self.drop()
         self.node.step()

@@ -198,6 +198,25 @@ def test_a_waiting_file_that_cannot_be_read_is_not_taken_for_deleted(number: int
     stage.audit()
 
 
+class Linking(Disk):
+    """A disk on which somebody links what is moved out of pending/, at that moment."""
+
+    def move(self, source: str, target: str, inode: int | None = None) -> bool:
+        moved = super().move(source, target, inode)
+        if "/pending/" in source:
+            os.link(target, os.path.join(os.path.dirname(source), "..", "tmp", "linked"))
+        return moved
+
+
+def test_a_file_that_is_linked_between_the_look_and_the_claim_is_told_by_its_links(folder: Path) -> None:
+    s = Stage(folder, Linking())
+    s.node("n1", gpus=1)
+    s.drop("a")
+    s.run()
+    assert "2 hard links" in Path(s.spool.rejected, "a.error").read_text()
+    assert count(s, Started) == 0
+
+
 # ---- requests ------------------------------------------------------------------------------------------------
 
 NONSENSE = [

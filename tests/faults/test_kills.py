@@ -63,6 +63,12 @@ CASES = [
 ]
 
 
+def test_every_story_is_told() -> None:
+    words = "from tests.faults.kill_stories import TALES; print(*TALES)"  # who imports it has a spool id of its own
+    told = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout
+    assert sorted(CASES) == sorted(told.split())
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _strace() -> None:
     if why := tracing.why_not():

@@ -1,4 +1,9 @@
-"""The lane on a real NFS: `make test-nfs`. Its tests carry the mark `nfs` and are left out of `make test`."""
+"""The lane on a real NFS: `make test-nfs`. Its tests carry the mark `nfs` and are left out of `make test`.
+
+What depends on the version is told on 4.2 and 3 with their default mount options. actimeo=0 (on 4.2), noac and nolock
+(on 3) have the main path, a take-over and the chaos; `doctor` looks at nolock and soft as well. A quota, EIO and ESTALE
+come through the one port instead (tests/faults): to the program it is the same call that fails.
+"""
 
 from __future__ import annotations
 

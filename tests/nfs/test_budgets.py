@@ -1,5 +1,9 @@
 """What is promised in numbers of a spool as `init` makes it on NFS: the calls that it costs while nothing happens (see
-idle.py, which prints them), how soon another head leads, and how soon a job starts."""
+idle.py, which prints them), how soon another head leads, and how soon a job starts.
+
+The last is counted in looks: a Python that starts takes 170 ms on these machines, so the 30 ms beside the polling
+intervals cannot be seen here. latency.py prints the times, docs/performance.md has them.
+"""
 
 from __future__ import annotations
 

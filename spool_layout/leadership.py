@@ -199,6 +199,8 @@ class HeadLock:
         """Whether it is worth trying: nobody holds it, or its holder did not renew when it should have."""
         self._looked = now = time.monotonic()
         records = self.known() or self.holders()
+        if records is None:
+            return False  # unreadable is not free
         if records != self._records:
             self._records, self._due, self._tried = records, now + self._patience, False
         return not records or now >= self._due
@@ -253,12 +255,19 @@ class HeadLock:
         except OSError:
             return {}
 
-    def holders(self) -> dict[str, bytes]:
-        """What each holder or waiter last wrote: it changes with each renewal. Our own are among them."""
+    def holders(self) -> dict[str, bytes] | None:
+        """What each holder or waiter last wrote: it changes with each renewal. Our own are among them. None: it cannot
+        be read now."""
+        found = {}
         try:
-            return {name: self._record(name) for name in os.listdir(self._records_folder)}
-        except OSError:
+            for name in os.listdir(self._records_folder):
+                with suppress(FileNotFoundError):  # it was given up just now
+                    found[name] = self._record(name)
+        except FileNotFoundError:
             return {}
+        except OSError:
+            return None
+        return found
 
     def _record(self, name: str) -> bytes:
         return read_once(os.path.join(self._records_folder, name))

@@ -24,13 +24,13 @@ PAUSE = 1.0  # seconds between two: longer than any step of a head
 
 def look(spool: Spool, disk: Disk, settings: Settings, looks: int = LOOKS) -> tuple[list[Finding], Facts]:
     """What is wrong and stays so; and the last look."""
-    facts = gather(spool, disk, settings.id, settings.users)
+    facts = gather(spool, disk, settings.id, settings.users, settings.max_file)
     found = judge(facts)
     for _ in range(looks - 1):
         if not found:
             break
         time.sleep(PAUSE)
-        facts = gather(spool, disk, settings.id, settings.users)
+        facts = gather(spool, disk, settings.id, settings.users, settings.max_file)
         again = set(judge(facts))
         found = [finding for finding in found if finding in again]
     return found, facts

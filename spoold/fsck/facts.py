@@ -35,7 +35,7 @@ class Tail(NamedTuple):
 
 
 class Label(NamedTuple):
-    """What stands in running/. digest: "" of what is no regular file; None of what may not be read."""
+    """What stands in running/. digest: "" of what is no regular file; None of what cannot be read."""
 
     uid: int
     digest: str | None
@@ -83,8 +83,8 @@ class Facts(msgspec.Struct, frozen=True):
     strangers: dict[str, int] = {}  # directories of a spool of several users that are not its account's -> whose
 
 
-def gather(spool: Spool, disk: Disk, spool_id: str, users: str = "single") -> Facts:
-    """One look. spool_id, users: as spool.yaml says them. OSError where the file system does not answer."""
+def gather(spool: Spool, disk: Disk, spool_id: str, users: str = "single", max_file: int = MOST_BYTES) -> Facts:
+    """One look. spool_id, users, max_file: as spool.yaml says them. OSError where the file system does not answer."""
     places = {place: os.path.normpath(os.path.join(spool.root, place)) for place in wanted(spool, users)}
     modes = {place: _mode(disk, path) for place, path in places.items()}
     strangers = _strangers(disk, spool, places) if users == "multi" else {}
@@ -108,7 +108,7 @@ def gather(spool: Spool, disk: Disk, spool_id: str, users: str = "single") -> Fa
         sorted(generation for generation in found if generation),
         {name: _inside(disk, os.path.join(spool.claims, name)) for name in _names(disk, spool.claims)},
         frozenset(_names(disk, spool.pending)),
-        _labels(disk, spool),
+        _labels(disk, spool, max_file),
         frozenset(_names(disk, spool.rejected)),
         {day: _day(spool, disk, day) for day in _names(disk, spool.done) if is_day(day)},
         {node: _records(spool, disk, node) for node in _names(disk, spool.nodes)},
@@ -201,18 +201,18 @@ def _decoded(data: bytes | None, kind: type[T], where: str) -> T | str | None:
 # ---- what the history made
 
 
-def _labels(disk: Disk, spool: Spool) -> dict[str, Label]:
+def _labels(disk: Disk, spool: Spool, limit: int) -> dict[str, Label]:
     """The files in running/, read as a node reads them before it starts a job; not those that are gone meanwhile."""
-    found = {name: _label(disk, spool.started(name)) for name in _names(disk, spool.running)}
+    found = {name: _label(disk, spool.started(name), limit) for name in _names(disk, spool.running)}
     return {name: label for name, label in found.items() if label is not None}
 
 
-def _label(disk: Disk, path: str) -> Label | None:
+def _label(disk: Disk, path: str, limit: int) -> Label | None:
     try:
-        seen = disk.inspect(path, MOST_BYTES)
+        seen = disk.inspect(path, limit)
     except FileNotFoundError:
         return None
-    except (NotRegular, PermissionError) as error:
+    except OSError as error:
         info = disk.stat(path)
         return info and Label(info.st_uid, "" if isinstance(error, NotRegular) else None)
     return Label(seen.uid, history.digest(seen.data))

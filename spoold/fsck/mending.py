@@ -41,8 +41,11 @@ def hold_lock(spool: Spool, settings: Settings) -> HeadLock:
     """The head's lock. Taken where a head leads."""
     os.makedirs(spool.locks, exist_ok=True)
     lock = HeadLock(spool, settings)
-    if not lock.acquire(settings.lock_threshold + 2 * settings.lock_heartbeat):
-        raise Taken(f"a head leads {spool.root}", "stop every head of the spool first, then do this again")
+    end = time.monotonic() + settings.lock_threshold + 2 * settings.lock_heartbeat
+    while not (lock.is_free() and lock.acquire()):
+        if time.monotonic() > end:
+            raise Taken(f"a head leads {spool.root}", "stop every head of the spool first, then do this again")
+        time.sleep(lock.pause())
     return lock
 
 
@@ -66,12 +69,16 @@ def take_over(
 def mend(spool: Spool, disk: Disk, settings: Settings, damaged: bool) -> list[Finding]:
     """Do all that can be done; the faults that were mended. damaged: the history cannot be read, so that only
     directories can be mended."""
-    found = [finding for finding in judge(gather(spool, disk, settings.id, settings.users)) if finding.mend]
+    found = [
+        finding
+        for finding in judge(gather(spool, disk, settings.id, settings.users, settings.max_file))
+        if finding.mend
+    ]
     mended = [finding for finding in found if _directory(spool, disk, settings.users, finding)]
     if damaged:
         return mended
     term = take_over(spool, disk, settings)
-    for finding in judge(gather(spool, disk, settings.id, settings.users)):
+    for finding in judge(gather(spool, disk, settings.id, settings.users, settings.max_file)):
         if finding.mend == ASIDE:
             set_aside(spool, disk, finding)
         elif finding.mend == DONE:

@@ -3,7 +3,7 @@
 A file is taken in three steps. While it stands in pending/ (or requests/) it is only looked at: is it complete? Then it
 is moved into the head's claim directory, where no later drop of the same name can take its place. What a descriptor
 says that was opened once, without following links, is believed: its owner, its inode, its text. That is the descriptor
-of the look where what was moved is the same file, unchanged; else it is opened anew there.
+of the look where what was moved is the same file on a local disk, unchanged; else it is opened anew there.
 
 Complete is what ends with YAML's own end mark `...`, or has been quiet for the settle time by the file server's clock;
 an empty file never; on a local disk a file that somebody still has open for writing never.
@@ -125,10 +125,11 @@ class Intake:
 
     def _unchanged(self, path: str, ready: Ready | None) -> Seen | None:
         """What a file said in the drop box, if by all that the file system says it is still that file; None: read it.
+        On a local disk alone: of what another host does to it a client of NFS may be told late.
 
         Who writes to it at this moment, and puts its times back, is found out like whoever does so a moment later: by
         its digest, when it starts."""
-        seen = ready.seen if ready else None
+        seen = ready.seen if ready and self.local else None
         info = self.disk.stat(path) if seen else None
         if seen is None or info is None:
             return None

@@ -108,19 +108,20 @@ class Listener:
 
     def _read(self, node: str) -> tuple[NodeStatus, float] | None:
         """What a node's status.json says, and when it was changed, by the server's clock. None: nothing."""
-        path, fault = self.spool.status(node), ""
+        path = self.spool.status(node)
         try:
             seen = self.disk.inspect(path, STATUS_BYTES)
-            text, status = self._texts.pop(node, (b"", None))
-            if status is None or text != seen.data:
-                status = decode(seen.data, NodeStatus, path)
-                fault = absurd(status)
+            known = self._texts.get(node)
+            if known is not None and known[0] == seen.data:
+                self._troubles.pop(node, None)
+                return known[1], seen.changed
+            status = decode(seen.data, NodeStatus, path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, Damaged) as error:
             self._tell(node, str(error))
             return None
-        if fault:
+        if fault := absurd(status):
             self._tell(node, f"{path} says {fault}")
             return None
         if status.format > FORMAT or status.node != node:

@@ -225,10 +225,10 @@ class Head:
 
     def _wait_for_lock(self) -> bool:
         """Whether it is ours; False once the holder was seen to renew."""
-        before = self.lock.holders()
+        before = self.lock.holders() or {}
         while not (self.lock.is_free() and self.lock.acquire()):
             time.sleep(self.lock.pause())
-            now = self.lock.holders()
+            now = self.lock.holders() or {}
             if any(now.get(name, said) != said for name, said in before.items()):
                 return False
             before = {**now, **before}

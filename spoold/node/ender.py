@@ -32,7 +32,7 @@ def end(place: Workplace, key: str, grace: float, bell: int) -> None:
     except FileNotFoundError:
         pass  # it was over, and is forgotten
     ring(bell, key)
-    if order.get("clones"):  # its supervisor may have been killed before it could
+    if order.get("login"):  # its supervisor may have been killed before it could
         forget_login(attempt, order)
 
 

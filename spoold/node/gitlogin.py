@@ -48,6 +48,11 @@ def hide(url: str, path: str) -> Hidden:
     return Hidden(scheme + host + rest, ("-c", f"include.path={path}"))
 
 
+def has_login(url: str) -> bool:
+    """Whether an address holds what must not be seen."""
+    return _WITH_LOGIN.fullmatch(url) is not None
+
+
 def forget(path: str) -> None:
     """Remove the files, if there are any."""
     for name in (path, f"{path}.password"):

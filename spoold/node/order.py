@@ -15,6 +15,7 @@ from spool_layout.settings import Settings
 from spool_layout.storage import Disk, NotRegular
 from spool_layout.taskfile import InvalidTask, TaskSpec, parse_task
 from spoold.node.environment import Host, Owner, run_environment, setup_environment
+from spoold.node.gitlogin import has_login
 from spoold.node.inventory import Inventory
 from spoold.node.rcfile import RCFILE
 from spoold.node.workplace import Workplace
@@ -76,7 +77,8 @@ class Orders:
             order["setup_log"] = os.path.join(logs, setup_log(*rank))
         if self.place.shared:
             told = {"uid": a.uid, "assignment": msgspec.to_builtins(a), "host": host._asdict()}
-            return {**order, **told, "max_file": self.settings.max_file, "clones": task.git is not None}
+            with_login = task.git is not None and has_login(task.git.url)
+            return {**order, **told, "max_file": self.settings.max_file, "login": with_login}
         clone = os.path.join(logs, f"workdir-{a.rank}")
         login = os.path.join(host.attempt_dir, "git-config")  # on the local disk, and gone with the attempt
         return {**order, **of_task(a, task, owner_of(os.getuid()), host, clone, login)}

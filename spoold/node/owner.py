@@ -18,6 +18,7 @@ import ctypes
 import os
 import platform
 import stat
+import sys
 from typing import Any
 
 import msgspec
@@ -142,10 +143,14 @@ def login_of(clone: str) -> str:
 
 
 def forget_login(attempt: Attempt, order: dict[str, Any]) -> None:
-    """Nothing of the job is left: become its owner, for good, and remove the login. Unfit, OSError."""
-    become_owner(order)
-    rank = int(order["assignment"]["rank"])
-    gitlogin.forget(login_of(clone_of(attempt, owner_of(os.getuid()).home, rank)))
+    """Nothing of the job is left: become its owner, for good, and remove the login. Where that cannot be (a home that
+    does not answer), it is told in the starter's log."""
+    try:
+        become_owner(order)
+        rank = int(order["assignment"]["rank"])
+        gitlogin.forget(login_of(clone_of(attempt, owner_of(os.getuid()).home, rank)))
+    except (Unfit, OSError) as error:
+        print(f"the login to the clone of job {attempt.key} stays: {error}", file=sys.stderr, flush=True)
 
 
 def accepted(assignment: Assignment, limit: int) -> TaskSpec:

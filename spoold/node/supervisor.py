@@ -6,7 +6,7 @@
     run         the run commands
     leftovers   the job's own process is gone; what it left behind is waited for
     gone        no process of the attempt is left; then it rests, until the starter has another one for it (resting.py);
-                one of several users' jobs that had a workdir from git removes the login to it, and ends
+                one of several users' jobs whose workdir came from git by a login removes that, and ends
 
 It has one attempt at a time, and is a subreaper: whatever the job starts, however it hides (sessions of its own, double
 forks, a cleared environment), stays below it, so that its descendants are the attempt's processes, all of them and
@@ -105,7 +105,7 @@ class Supervisor:
             self.wait_for_leftovers()
             self.say("gone", {"at": time.time()})
         self.group.remove()
-        if self.order.get("clones"):
+        if self.order.get("login"):
             from spoold.node.owner import forget_login
 
             forget_login(self.attempt, self.order)

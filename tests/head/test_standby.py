@@ -4,6 +4,7 @@ comes on top."""
 
 from __future__ import annotations
 
+import errno
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -128,3 +129,25 @@ def test_a_lock_that_is_renewed_is_only_looked_at(standby: Standby, monkeypatch:
     standby.end()
     print(f"{looked} looks in {20 * beat / looks:g} intervals")
     assert 0.95 < looked * looks / (20 * beat) < 1.1
+
+
+def test_a_lock_of_which_a_record_cannot_be_read_is_not_free(standby: Standby, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unreadable is not gone. What is gone is: the holder's record, or the directory that it stood in."""
+    standby.begin()
+    lock, read = standby.head.lock, HeadLock._record
+    answers = {"error": OSError(errno.EIO, "no answer")}
+
+    def record(lock: HeadLock, name: str) -> bytes:
+        if answers:
+            raise answers["error"]
+        return read(lock, name)
+
+    monkeypatch.setattr(HeadLock, "_record", record)
+    assert lock.holders() is None and not lock.is_free()
+    answers["error"] = FileNotFoundError(errno.ENOENT, "gone")
+    assert lock.holders() == {} and lock.is_free()
+    answers.clear()
+    assert not lock.is_free()
+    standby.leader.release()
+    assert lock.is_free()
+    standby.end()

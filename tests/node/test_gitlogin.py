@@ -150,8 +150,12 @@ def test_a_name_alone_leaves_the_password_to_those_who_may_know_it(
     "url", ["https://host/a@b.git", "ssh://git@host/x.git", "git@host:x.git", "/a/b@c", "file:///x@y", "https://h/?u@v"]
 )
 def test_other_addresses_are_left_alone(tmp_path: Path, url: str) -> None:
-    assert gitlogin.hide(url, str(tmp_path / "login")) == (url, ())
+    assert gitlogin.hide(url, str(tmp_path / "login")) == (url, ()) and not gitlogin.has_login(url)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_job_has_a_login_to_be_removed_only_where_its_address_has_one() -> None:
+    assert gitlogin.has_login("https://user:p@host/x.git") and gitlogin.has_login("http://user@host/x.git")
 
 
 def test_no_reason_tells_half_a_password() -> None:

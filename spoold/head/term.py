@@ -187,10 +187,10 @@ class Term:
             if isinstance(event, Accepted):
                 job = self.state.find(event.id)
                 assert job is not None
-                self.projector.place_new(job, event.claim)
-                self.claims.drop(os.path.basename(event.claim))
                 if not job.live:
                     self.projector.finish([job])
+                self.projector.place_new(job, event.claim)
+                self.claims.drop(os.path.basename(event.claim))
         for file in look.new:
             if file.task is None:
                 self.projector.reject(file.claim, file.aside, file.problem)

@@ -18,7 +18,7 @@ from pathlib import Path
 from spool_layout import history, leadership
 from spool_layout.errors import Deposed
 from spool_layout.events import Accepted, AnyEvent, Sealed, Started, decode_events
-from spool_layout.paths import Spool, label
+from spool_layout.paths import Spool, id_of, label
 from spool_layout.records import GONE, WHOLE, Assigned, Assignment, Gpu, Job, Leader, NodeStatus, Phase, decode, encode
 from spool_layout.replay import State
 from spool_layout.settings import Settings
@@ -145,6 +145,7 @@ class Node:
         self.phases: dict[str, Phase] = {}
         self.orders: dict[str, Assignment] = {}
         self.ran: list[tuple[str, str]] = []  # (attempt, text) of all that was ever started
+        self.refused: list[str] = []  # attempts whose file was not what was accepted
         self.over: set[str] = set()  # names of jobs whose process may end
         self.disk.make_dir(spool.node(name))
         self.report()
@@ -178,6 +179,7 @@ class Node:
         text = self.disk.read(self.spool.started(order.file))
         if text is None or history.digest(text) != order.digest:
             self.phases[key] = Phase("never", stage="file", reason="its file is not what was accepted")
+            self.refused.append(key)
             return
         self.orders[key] = order
         self.ran.append((key, text.decode()))
@@ -242,6 +244,7 @@ class Stage:
                 self.killed += 1
                 self.term, self.disk = None, self.mend()
                 self.each_file_once()
+                self.why_and_how_come_first()
                 self.meanwhile()
 
     def write_ledger(self) -> None:
@@ -388,6 +391,18 @@ class Stage:
             copies = sum(f"{mark}\n" in text for text in texts)
             assert copies == (1 if name else 0), f"P6: {mark} ({name}) stands in {copies} places"
 
+    def why_and_how_come_first(self) -> None:
+        """No file stands in rejected/ without its reason, at any moment, and none in done/ without its line there."""
+        rejected = {path.name for path in Path(self.spool.rejected).iterdir()}
+        assert {f"{path.stem}.error" for path in Path(self.spool.rejected).glob("*.yaml")} <= rejected
+        files = {id_of(path.name) for path in Path(self.spool.done).glob("*/*.yaml")}
+        assert files <= self.told_in_done().keys(), f"P6: {files} stand in done/, which tells of {self.told_in_done()}"
+
+    def told_in_done(self) -> dict[int | None, Job]:
+        """The jobs of which there is a line in done/, by ID."""
+        lines = [line for path in Path(self.spool.done).glob("*/*.jsonl") for line in path.read_bytes().splitlines()]
+        return {job.id: job for job in (decode(line, Job, "done/") for line in lines)}
+
     def events(self) -> list[AnyEvent]:
         """Every event that counts, of all epochs, also of those that were packed away."""
         found = [*Path(self.spool.events).glob("*.jsonl"), *Path(self.spool.archive).glob("*/*.jsonl")]
@@ -453,8 +468,7 @@ class Stage:
     def ends_are_told(self) -> None:
         """Each job that ended has its line in done/, and its file there, unless its owner removed it (P6)."""
         assert self.term is not None
-        lines = [line for path in Path(self.spool.done).glob("*/*.jsonl") for line in path.read_bytes().splitlines()]
-        told = {job.id: job for job in (decode(line, Job, "done/") for line in lines)}
+        told = self.told_in_done()
         names = {path.name for path in Path(self.spool.done).glob("*/*.yaml")}
         for job in self.term.state.ended.values():
             assert job.id in told and told[job.id].status is job.status, f"{job} has no line in done/"

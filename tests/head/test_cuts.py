@@ -206,6 +206,23 @@ def surface(s: Stage) -> None:
 STORIES = [accept, cancel, edit, edit_at_the_start, delete, lose_a_node, gang, take_back, keep_ledgers, surface]
 
 
+@pytest.mark.parametrize("story", [accept, cancel, edit, delete, gang], ids=lambda story: story.__name__)
+def test_nodes_that_act_before_the_next_head_does_find_nothing_half_done(
+    story: Callable[[Stage], None], folder: Path
+) -> None:
+    """What a node starts between a kill and the next head is what was accepted, and is there."""
+    for what, stage in cuts(folder, story):
+        stage.meanwhile = lambda stage=stage: [node.step() for node in stage.nodes.values()]  # type: ignore[misc]
+        try:
+            story(stage)
+            stage.audit()
+            never = [key for node in stage.nodes.values() for key in node.refused]
+            assert never == [], f"a node was told of what is not there: {never}"
+        except BaseException as error:
+            error.add_note(f"{story.__name__}: {what}")
+            raise
+
+
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
 def test_a_head_that_is_killed_before_any_operation_is_made_good(story: Callable[[Stage], None], folder: Path) -> None:
     for what, stage in cuts(folder, story):

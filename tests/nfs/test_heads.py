@@ -157,11 +157,11 @@ def told(site: Site) -> list[str]:
     """What `skyspool status` on a machine without a head tells of the heads, the leading one first.
 
     Their pids are those of their own files. The leader's is that of its seal, and it leads since then, by the server's
-    clock, which all machines of a bench have; the word for that time fits.
+    clock; the word for that time fits.
     """
-    asked = time.time()
+    asked = site.clock()
     said = site.sky("c", "status", site.name)
-    seconds = range(int(time.time() - asked) + 2)
+    seconds = range(int(site.clock() - asked) + 2)
     shown = [HEAD.fullmatch(line) for line in said.splitlines() if line.startswith("Head:")]
     known = {str(head["host"]): head for head in heads(site).values()}
     for line in shown:

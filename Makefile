@@ -35,7 +35,7 @@ test-nfs: .venv/.dev  ## run the tests on a real NFS (Debian; as root it install
 NFS_WORKERS ?= 5
 
 # A quarter of it is waiting, for jobs and strace: twice as many workers as cores.
-test-faults: .venv/.dev  ## let every call to the file system fail in every way
+test-faults: .venv/.dev  ## let every call to the file system fail in every way (9 minutes)
 	$(PYTEST) -n $(FAULT_WORKERS) -m faults tests/faults tests/users $(ARGS)
 
 FAULT_WORKERS ?= 4
@@ -59,7 +59,7 @@ lint: .venv/.dev  ## ruff, mypy, import-linter; mandoc and shellcheck where they
 
 SHELL_FILES = $(shell grep -rlIE -m1 '^\#!(/usr)?/bin/(env )?(ba|da)?sh( |$$)' .ci contrib spoold tests)
 
-model: .venv/.dev  ## search the protocol's model to the last state (10 minutes of two cores, 2 GB)
+model: .venv/.dev  ## search the protocol's model to the last state (6 minutes of two cores, 2 GB)
 	$(PYTEST) -m "" tests/model $(ARGS)
 
 mutants: .venv/.dev  ## take away one safeguard after the other; a test must go red (ARGS="NAME ..." or --missing; an hour)

@@ -17,8 +17,9 @@ import pytest
 from spool_layout.records import GONE, Phase
 from spoold.node import cgroups, progress
 from spoold.node.cgroups import Group, Mount, Place, directory_of, memberships, mounts
+from spoold.node.containment import Process
 from tests.node.site import Site, kill, running
-from tests.node.test_containment import WITHOUT, until
+from tests.node.test_containment import WITHOUT, names, until
 
 HERE = cgroups.here()
 NOBODY = 65534
@@ -186,20 +187,11 @@ def spawn(group: Group, *words: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(words, preexec_fn=group.enter, start_new_session=True)
 
 
-def names_of(pids: set[int]) -> list[str]:
-    """What processes are called; not those that have ended."""
-    found = []
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            found.append(Path(f"/proc/{pid}/comm").read_text().strip())
-    return found
-
-
 def test_all_that_is_forked_in_it_stays_in_it_until_it_ends(group: Group) -> None:
     assert group.is_empty() and group.members() == set()
     process = spawn(group, "setsid", "-f", "setsid", "-f", "env", "-i", "sleep", "300")
     process.wait()
-    until(lambda: names_of(group.members()) == ["sleep"] and not group.is_empty())
+    until(lambda: names([Process(pid, 0) for pid in group.members()]) == ["sleep"] and not group.is_empty())
     (left,) = group.members()
     assert left != process.pid
     kill(left)

@@ -21,6 +21,7 @@ from spool_layout.records import Phase
 from spoold.node import containment, progress
 from spoold.node.workplace import Attempt, Workplace, boot_time, is_alive, read_json
 from tests.node.site import end_all, kill
+from tests.node.test_containment import names
 
 FOREVER = 3600.0  # seconds of limit
 
@@ -519,10 +520,10 @@ def test_signals_that_end_daemons_do_not_end_it(bench: Bench, starter: subproces
 
 def test_a_killed_supervisor_leaves_its_job_to_be_found_by_its_mark(bench: Bench) -> None:
     attempt = bench.run("1.1", run="setsid -f sleep 301; sleep 300")
-    until(lambda: len(progress.processes(attempt)) == 3)
+    until(lambda: names(progress.processes(attempt)) == ["bash", "sleep", "sleep"])
     kill(supervisor(attempt))
     assert progress.supervisor(attempt) is None
-    assert len(progress.processes(attempt)) == 3
+    assert names(progress.processes(attempt)) == ["bash", "sleep", "sleep"]
 
 
 def test_a_supervisor_that_cannot_write_tries_until_it_can(bench: Bench) -> None:

@@ -40,7 +40,7 @@ def unprivileged() -> list[str]:
     """What to put before a command so that modes count for it, also where the tests run as root."""
     if os.getuid() != 0:
         return []
-    if shutil.which("setpriv") is None:
+    if shutil.which("setpriv") is None:  # in util-linux, which every Debian has; not every system that tests run on
         pytest.skip("setpriv is not installed, and to root modes mean nothing: NOT tested")
     return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 

@@ -113,10 +113,10 @@ def test_a_second_host_with_the_same_home_joins(
     up: Callable[..., Ran], process: Run, home: Path, tmp_path: Path
 ) -> None:
     elsewhere = ["unshare", "--uts", "bash", "-c", 'hostname host2 && exec "$@"', "bash"]
-    if shutil.which("unshare") is None:
+    if shutil.which("unshare") is None:  # a name space is the only way to a second host name on one machine
         pytest.skip("unshare is not installed: a second host name is NOT tested")
     if subprocess.run([*elsewhere, "true"], capture_output=True).returncode:
-        pytest.skip("needs root, for a second host name")
+        pytest.skip("NOT TESTED: needs root, for a second host name")
     spool = quick(home)
 
     def on_host2(*words: str) -> subprocess.CompletedProcess[str]:

@@ -32,7 +32,7 @@ from spool_layout.storage import Disk
 from spoold.node import cgroups, containers, containment, progress, spawning, starter, supervisor
 from spoold.node.runner import Runner
 from spoold.node.workplace import Attempt, Workplace, read
-from tests.faults import tracing
+from tests.faults import brief, tracing
 from tests.faults.chance import chance
 from tests.faults.killing import SETTINGS, Scene
 from tests.faults.tracing import Act
@@ -212,21 +212,9 @@ class RealNode:
     def act_starter(self) -> None:
         """A starter that looks at the orders which are there, then ends, as an act."""
 
-        class Brief(starter.Starter):
-            looked = False
-
-            def is_over(self) -> bool:
-                return super().is_over() or self.looked
-
-            def look_at(self, key: str) -> None:
-                super().look_at(key)
-                self.looked = True
-
         def live() -> None:
             self._leave_behind()
-            # In a fork of its own: main() makes the starter itself, and this one ends after one look.
-            starter.Starter = Brief  # type: ignore[misc]
-            starter.main(self.place.path)
+            brief.live(self.place.path)
 
         self._process(tracing.forked(lambda: (chance.begin("act"), live())))
 
@@ -263,7 +251,7 @@ class RealNode:
             progress.Ending(grace).step(attempt)
         end = time.monotonic() + PATIENCE
         while (found := progress.supervisor(attempt)) is not None:
-            time.sleep(0.1)  # between two passes
+            time.sleep(0.1)  # as a runner pauses between two passes: nobody tells it that a supervisor has ended
             if self.scene.failing:
                 progress.Ending(0.0).step(attempt)
             if time.monotonic() > end:  # it never heeds that

@@ -282,6 +282,7 @@ class Machine:
         runner = Runner(self.spool.root, node, name=name, state=str(self.root / STATE))
         os.close(runner.starters.orders)
         self.runners[name] = runner
+        # Starters are processes of their own, which no tape sees; a hand in this one does what they do.
         runner.starters = Hand(self, runner.place)  # type: ignore[assignment]
         runner.step()
 

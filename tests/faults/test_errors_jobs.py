@@ -29,6 +29,7 @@ import pytest
 from spool_layout.records import GONE, Phase
 from spoold.node import cgroups, job, starter, supervisor, workplace
 from spoold.node.supervisor import Supervisor
+from tests.faults import brief
 from tests.faults.port import FAULTS, Fault, LocalPort
 from tests.faults.tracing import BROKE, DONE, GAVE_UP
 from tests.node.site import Site, living, running
@@ -145,6 +146,7 @@ class Jobs:
             os.dup2(self.log, 2)
             told = os.open(self.file("told", key), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
             port = LocalPort((str(self.site.place.path), str(self.site.spool.logs)), told)
+            # These write to the local disk, past the one port; in this fork alone each of their calls can fail.
             for module in (workplace, starter, job):
                 module.os = port  # type: ignore[attr-defined]
             workplace.open = job.open = port.opened  # type: ignore[attr-defined]
@@ -169,7 +171,7 @@ class Jobs:
         end = time.monotonic() + LATE
         while (code := self.code(pid, os.WNOHANG)) is None:
             assert time.monotonic() < end, f"{key} never ends: {self.file('told', key).read_text()}"
-            time.sleep(0.002)
+            time.sleep(0.002)  # one waits for many here, each with a time of its own
         lines = [line.split(" ", 2) for line in self.file("told", key).read_text().splitlines()]
         return Told(code, [(pid, mark == "!", call) for pid, mark, call in lines])
 
@@ -235,20 +237,8 @@ def be_supervisor(site: Site, key: str, port: LocalPort, gate: Path) -> None:
 
 def be_starter(site: Site, port: LocalPort, gate: Path) -> None:
     """In a fork: a starter's life, until it has looked at an attempt."""
-
-    class Brief(starter.Starter):
-        looked = False
-
-        def is_over(self) -> bool:
-            return super().is_over() or self.looked
-
-        def look_at(self, key: str) -> None:
-            super().look_at(key)
-            self.looked = True
-
     let_no_time_pass(port, gate)
-    starter.Starter = Brief  # type: ignore[misc]
-    starter.main(site.place.path)
+    brief.live(site.place.path)
 
 
 def let_no_time_pass(port: LocalPort, gate: Path) -> None:
@@ -263,11 +253,12 @@ def let_no_time_pass(port: LocalPort, gate: Path) -> None:
 
     def nap(seconds: float) -> None:
         if seconds < supervisor.LOOK:
-            return time.sleep(seconds)
+            return time.sleep(seconds)  # it waits for the kernel, to empty a cgroup: that takes its real time
         naps.append(seconds)
         if len(naps) >= PATIENCE:
             port.lift()
 
+    # In this fork alone: each pause of a second would be waited out at each of hundreds of calls.
     supervisor.SHORT = 0.0
     supervisor.time = SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=nap)  # type: ignore[assignment]
     Supervisor.wait = end_and_wait  # type: ignore[method-assign]

@@ -107,6 +107,7 @@ class Two:
         Path(self.spool.settings).write_text(text + beats)
         self.head = Head(self.spool.root, Disk(), str(folder / "state"))
         self.head.waker.close()
+        # The two places where time passes, and where the lock is ours: all between is the real loop.
         self.head.waker = Still(clock.sleep)  # type: ignore[assignment]
         self.head.lead = self.lead  # type: ignore[method-assign]
         self.other = watched(port, HeadLock)(self.spool, self.head.settings)

@@ -143,14 +143,19 @@ def start(m: Machine) -> None:
     m.rest()
 
 
-def start_waiting(m: Machine) -> None:
-    """One runs and one waits; the first one ends, and the second one starts."""
+def one_waits(m: Machine) -> None:
+    """a runs and b waits for its GPU; all that was written is durable."""
     m.up()
     m.submit("a", GPU)
     m.rest()
     m.submit("b", GPU)
     m.rest()
     m.settle()
+
+
+def start_waiting(m: Machine) -> None:
+    """One runs and one waits; the first one ends, and the second one starts."""
+    one_waits(m)
     m.end()
     m.rest()
 
@@ -238,12 +243,7 @@ def take_over(m: Machine) -> None:
 
 def edit(m: Machine) -> None:
     """A waiting file is written anew, twice; then its job starts."""
-    m.up()
-    m.submit("a", GPU)
-    m.rest()
-    m.submit("b", GPU)
-    m.rest()
-    m.settle()
+    one_waits(m)
     m.edit("b")
     m.rest()
     m.edit("b")
@@ -254,15 +254,10 @@ def edit(m: Machine) -> None:
 
 def edit_at_the_start(m: Machine) -> None:
     """A waiting file is written anew just when it is to start: its job is returned, and starts as edited."""
-    m.up()
-    m.submit("a", GPU)
-    m.rest()
-    m.submit("b", GPU)
-    m.rest()
-    m.settle()
+    one_waits(m)
     assert m.term is not None
     projector = m.term.projector
-    start = projector.start_waiting
+    start = projector.start_waiting  # an owner cannot be made to hit this moment from outside
 
     def start_edited(job: Job) -> AnyEvent | None:
         projector.start_waiting = start  # type: ignore[method-assign]

@@ -31,6 +31,7 @@ class Standby:
         self.cluster = Cluster(folder, lock_heartbeat=f"{beat}s", lock_threshold=f"{threshold}s")
         self.now, self.sleeps = 1000.0, 0
         self.during: Callable[[float], None] = self.sleep
+        # A threshold of 30 s at 11 phases would take five minutes in real time.
         for clock in ("monotonic", "perf_counter"):  # the lock waits by the latter
             monkeypatch.setattr(time, clock, lambda: self.now)
         monkeypatch.setattr(time, "sleep", self.sleep)
@@ -51,6 +52,7 @@ class Standby:
         self.head = Head(self.cluster.spool.root, state=str(self.cluster.folder / "state"))
         self.leader = HeadLock(self.cluster.spool, self.head.settings)
         assert self.leader.acquire(0.0)
+        # Where it waits the clock is moved, and it ends where it would lead: all between is the real loop.
         self.head.waker.wait = self.wait  # type: ignore[method-assign]
         self.head.lead = self.head.stop  # type: ignore[method-assign]
 

@@ -201,10 +201,11 @@ def test_a_frozen_head_that_wakes_up_stands_by_and_harms_nothing(tmp_path: Path)
 
 
 def test_a_frozen_runner_that_wakes_up_ends_what_was_given_up_and_goes_on(tmp_path: Path) -> None:
-    with running(tmp_path, node_timeout="1.5s", fence_margin="0.5s", heartbeat="0.2s") as cluster:
+    with running(tmp_path, node_timeout="3s", fence_margin="1s", heartbeat="0.3s") as cluster:
         cluster.head().node("n1", "H100:1").ready()
         ident = cluster.add("job.yaml", "resources: {accelerators: H100:1}\nrun: sleep 9606\n...\n")
         cluster.runs(ident)
+        before = cluster.state().nodes["n1"].incarnation
         cluster.processes["n1"].send_signal(signal.SIGSTOP)
         assert cluster.ended(ident) == ["FAILED"]
         following = cluster.add("next.yaml", "resources: {accelerators: H100:1}\nrun: echo hi\n...\n")
@@ -213,7 +214,7 @@ def test_a_frozen_runner_that_wakes_up_ends_what_was_given_up_and_goes_on(tmp_pa
         cluster.processes["n1"].send_signal(signal.SIGCONT)
         assert cluster.ended(following) == ["SUCCEEDED"]
         assert sleepers(9606) == []
-        assert cluster.state().nodes["n1"].incarnation == 2
+        assert cluster.state().nodes["n1"].incarnation > before  # one more for each time that it was given up
         cluster.sound()
 
 

@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -184,7 +185,12 @@ class Guest(Submits):
         assert self.guest.stdin is not None and self.guest.stdout is not None
         self.guest.stdin.write(json.dumps([count, words]) + "\n")
         self.guest.stdin.flush()
-        answer = next(line for line in self.guest.stdout if line.startswith("["))  # others are a library's own
+        end = threading.Timer(2 * PATIENCE, self.guest.kill)  # for one that never answers: this contestant is out
+        end.start()
+        try:
+            answer = next(line for line in self.guest.stdout if line.startswith("["))  # others are a library's own
+        finally:
+            end.cancel()
         began, took = json.loads(answer)
         return began, took
 
@@ -210,6 +216,9 @@ class Huey(Guest):
 
 class HyperQueue(Guest):
     name, needs, durability = "hyperqueue", "hyperqueue", "none: a server's memory"
+
+    def freeze(self, frozen: bool) -> None:
+        """Never: it waits for events, and its server gives up a worker that has not beaten for some seconds."""
 
 
 ALL: tuple[type[Other], ...] = (Xargs, TaskSpooler, Nq, Parallel, Huey, HyperQueue)

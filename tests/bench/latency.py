@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.bench.figures import OURS, Figure, contest, percentile
 from tests.bench.others import Huey as HueyQueue
-from tests.bench.others import HyperQueue, Nq, Submits, TaskSpooler, others
+from tests.bench.others import HyperQueue, Nq, Slurm, Submits, TaskSpooler, others
 from tests.bench.ours import DURABLE, ours
 from tests.bench.place import Place
 
@@ -35,7 +35,7 @@ def latency(place: Place, rounds: int, starts: int = STARTS) -> list[Figure]:
 
         return run
 
-    kinds = (TaskSpooler, Nq, HueyQueue, HyperQueue)
+    kinds = (TaskSpooler, Nq, HueyQueue, HyperQueue, Slurm)
     with others(place, kinds) as (rivals, missing), ours(place, "latency") as cluster:
         runs = {OURS: series(OURS, cluster.delay)}
         for rival in rivals:
@@ -43,7 +43,7 @@ def latency(place: Place, rounds: int, starts: int = STARTS) -> list[Figure]:
             runs[rival.name] = rival.turn(series(rival.name, rival.delay))
         values = contest(rounds, runs)
         durability = {OURS: DURABLE, **{rival.name: rival.durability for rival in rivals}}
-    note = "ours from the rename; task-spooler's and nq's with the start of their client; huey looks every 2 ms here"
+    note = "ours from the rename; others' with the start of their client, if they have one; huey looks every 2 ms here"
     middle = Figure("submit → start, idle", "ms", "low", values, "median ≤ 10 ms", note, durability, missing)
     worst = {name: [percentile(times, 0.99)] for name, times in samples.items()}
     return [middle, Figure(f"submit → start, p99 of {starts}", "ms", "low", worst, "≤ 25 ms")]
@@ -52,14 +52,17 @@ def latency(place: Place, rounds: int, starts: int = STARTS) -> list[Figure]:
 def succession(place: Place, rounds: int, chain: int = CHAIN) -> list[Figure]:
     """End of a job to the start of the next on its GPU: median of each round's queue."""
     numbers = itertools.count()
-    with others(place, (TaskSpooler, Nq)) as (rivals, missing), ours(place, "succession", gpus="H100:1") as cluster:
+    with (
+        others(place, (TaskSpooler, Nq, Slurm)) as (rivals, missing),
+        ours(place, "succession", gpus="H100:1") as cluster,
+    ):
 
         def folder() -> Path:
             return place.folder(f"chain{next(numbers)}")
 
         runs: dict[str, Callable[[], float]] = {OURS: lambda: 1000 * cluster.gaps(chain, folder())}
         for rival in rivals:
-            assert isinstance(rival, TaskSpooler | Nq)
+            assert isinstance(rival, TaskSpooler | Nq | Slurm)
             runs[rival.name] = lambda rival=rival: 1000 * rival.gaps(chain, folder())  # type: ignore[misc]
         values = contest(rounds, runs)
         durability = {OURS: DURABLE, **{rival.name: rival.durability for rival in rivals}}

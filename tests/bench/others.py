@@ -11,8 +11,11 @@ import abc
 import contextlib
 import json
 import os
+import platform
+import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -221,8 +224,91 @@ class HyperQueue(Guest):
         """Never: it waits for events, and its server gives up a worker that has not beaten for some seconds."""
 
 
-ALL: tuple[type[Other], ...] = (Xargs, TaskSpooler, Nq, Parallel, Huey, HyperQueue)
-SLURM = {"slurm": "this bench does not set it up"}
+class Slurm(Submits):
+    """One controller and one node of two CPUs, with munge; each on ports and sockets of its own, as root."""
+
+    name, needs, durability = "slurm", "slurmctld", "state files, every few seconds"
+    LESS = 50  # so many times fewer jobs: it looks for what could start once a second
+
+    def start(self) -> None:
+        host, (controller, node) = platform.node(), free_ports(2)
+        key, munge = self.folder / "munge.key", self.folder / "munge.socket"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o600)
+        own = {what: self.folder / f"munge.{what}" for what in ("pid", "log", "seed")}
+        self.place.start(
+            ["munged", "--foreground", "--force", f"--key-file={key}", f"--socket={munge}"]
+            + [f"--{what}-file={path}" for what, path in own.items()]
+        )
+        for name in ("state", "spool"):
+            (self.folder / name).mkdir()
+        conf = self.folder / "slurm.conf"
+        conf.write_text(
+            f"ClusterName=bench\nSlurmctldHost={host}(127.0.0.1)\nSlurmUser=root\nSlurmdUser=root\n"
+            f"AuthType=auth/munge\nCredType=cred/munge\nAuthInfo=socket={munge}\n"
+            f"SlurmctldPort={controller}\nSlurmdPort={node}\nReturnToService=2\nMpiDefault=none\n"
+            f"StateSaveLocation={self.folder}/state\nSlurmdSpoolDir={self.folder}/spool\n"
+            f"SlurmctldPidFile={self.folder}/controller.pid\nSlurmdPidFile={self.folder}/node.pid\n"
+            f"SlurmctldLogFile={self.folder}/controller.log\nSlurmdLogFile={self.folder}/node.log\n"
+            "ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nSelectType=select/cons_tres\n"
+            "SelectTypeParameters=CR_CPU\nSlurmdParameters=config_overrides\n"
+            "SchedulerParameters=batch_sched_delay=0,sched_min_interval=0\nCompleteWait=0\n"
+            f"NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=1000 State=UNKNOWN\n"
+            "PartitionName=all Nodes=n1 Default=YES MaxTime=INFINITE State=UP\n"
+        )
+        os.environ["SLURM_CONF"] = str(conf)
+        self.await_true(munge.exists)
+        self.place.start(["slurmctld", "-D", "-f", str(conf)])
+        self.place.start(["slurmd", "-D", "-N", "n1", "-f", str(conf)])
+        self.await_true(lambda: self.says("sinfo", "-h", "-o", "%T") == "idle")
+
+    def says(self, *words: str) -> str:
+        """What a command of it prints; "" while it cannot tell."""
+        return subprocess.run(words, capture_output=True, text=True).stdout.strip()
+
+    def await_true(self, holds: Callable[[], object]) -> None:
+        """TimeoutError where something does not come true."""
+        end = time.monotonic() + PATIENCE
+        while not holds():
+            if time.monotonic() > end:
+                raise TimeoutError("slurm does not do its part")
+            time.sleep(0.005)  # it tells nobody; a look at a small file costs nothing beside it
+
+    def batch(self, count: int) -> float:
+        fewer, proof = max(1, count // self.LESS), self.fresh() / "over"
+        began = time.time()  # true, and the note of when it ran: `sbatch --wait` looks every few seconds only
+        self.wrap(f"true; echo $EPOCHREALTIME >>{proof}", f"--array=1-{fewer}")
+        self.await_true(lambda: proof.exists() and len(proof.read_text().split()) == fewer)
+        self.await_true(lambda: not self.says("squeue", "-h"))
+        return (max(map(float, proof.read_text().split())) - began) * count / fewer
+
+    def wrap(self, script: str, *options: str) -> None:
+        """Submit a script."""
+        words = ["sbatch", "-Q", "-o", "/dev/null", *options]
+        subprocess.run(words, input=f"#!/bin/bash\n{script}\n", text=True, check=True, stdout=subprocess.DEVNULL)
+
+    def submit(self, words: list[str]) -> float:
+        began = time.time()
+        self.wrap(shlex.join(words))
+        return began
+
+    def gaps(self, count: int, folder: Path) -> float:
+        for _ in range(count):
+            self.wrap(chained(folder), "-c", "2")
+        self.await_true(lambda: len([path for path in folder.iterdir() if path.stat().st_size]) == count)
+        return gap(folder)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on which nobody listens now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+ALL: tuple[type[Other], ...] = (Xargs, TaskSpooler, Nq, Parallel, Huey, HyperQueue, Slurm)
 
 
 @contextlib.contextmanager
@@ -235,9 +321,10 @@ def others(place: Place, kinds: tuple[type[Other], ...] = ALL) -> Iterator[tuple
         for other in here:
             other.start()
             other.turn(lambda other=other: other.batch(4))()  # type: ignore[misc]
-        yield here, {**missing, **SLURM}
+        yield here, missing
     finally:
         for other in here:
             other.stop()
-            shutil.rmtree(other.folder, ignore_errors=True)
         place.close()
+        for other in here:
+            shutil.rmtree(other.folder, ignore_errors=True)

@@ -21,7 +21,13 @@ from pathlib import Path
 from spool_layout.mounts import IN_MEMORY, mount_of
 from tests.bench.figures import say
 
-DEBIAN = {"tsp": "task-spooler", "nq": "nq", "parallel": "parallel", "strace": "strace"}  # program -> package
+DEBIAN = {  # program -> packages
+    "tsp": "task-spooler",
+    "nq": "nq",
+    "parallel": "parallel",
+    "strace": "strace",
+    "slurmctld": "slurmctld slurmd slurm-client munge",
+}
 PYTHON = ("huey", "hyperqueue")
 BASES = ("/var/tmp", "/tmp", str(Path(__file__).parents[2] / "build"))
 
@@ -50,7 +56,7 @@ class Place:
 
     def fetch(self) -> Place:
         """Install what is missing, as far as we may."""
-        wanted = [package for program, package in DEBIAN.items() if not shutil.which(program)]
+        wanted = [name for program, names in DEBIAN.items() if not shutil.which(program) for name in names.split()]
         if wanted and os.getuid() == 0 and shutil.which("apt-get"):
             say(f"apt-get install {' '.join(wanted)}")
             subprocess.run(
@@ -61,7 +67,7 @@ class Place:
             )
         for program, package in DEBIAN.items():
             if not shutil.which(program):
-                self.missing[program] = f"needs the package {package}"
+                self.missing[program] = f"needs the packages {package}"
         for name in PYTHON:
             if not self.python_has(name):
                 self.missing[name] = "pip could not install it"

@@ -8,6 +8,7 @@ tick   a tick in which 100 jobs end and 100 others start (with fewer nodes: one 
 from __future__ import annotations
 
 import gc
+import statistics
 import time
 from collections.abc import Callable
 
@@ -20,6 +21,7 @@ from tests.bench.figures import OURS, Figure, say, short
 from tests.bench.filled import full_events, node_name, status_of
 
 PENDING, NODES, STARTS = 100_000, 1_000, 100
+BAR = 40  # characters of the longest one
 GROWING = [(1_000, 1_000), (10_000, 1_000), (100_000, 1_000), (10_000, 10), (10_000, 100)]  # pending, nodes
 
 
@@ -99,14 +101,24 @@ def scheduler(rounds: int, pending: int = PENDING, nodes: int = NODES) -> list[F
 
 def growth(rounds: int) -> list[Figure]:
     """The same with fewer jobs and fewer nodes."""
-    figures = []
+    series: dict[str, list[Figure]] = {}
     for pending, nodes in GROWING:
         hall = Hall(pending, nodes)
         hall.quiet()
         hall.tick()
         size = f"{pending:,} pending, {nodes:,} nodes"
-        for name, run in (("quiet", hall.quiet), (f"starts {hall.starts}", hall.tick)):
+        for name, run in (("quiet", hall.quiet), ("busy", hall.tick)):
             values = [run() for _ in range(rounds)]
             say(f"  {size}, {name}: {short(min(values))} ms")
-            figures.append(Figure(f"tick, {name}: {size}", "ms", "low", {OURS: values}, "linear or better"))
-    return figures
+            title = f"tick, {name}: {size}" if name == "quiet" else f"tick, starts {hall.starts}: {size}"
+            series.setdefault(name, []).append(Figure(title, "ms", "low", {OURS: values}, "linear or better"))
+    for figures in series.values():
+        plot(figures)
+    return [figure for figures in series.values() for figure in figures]
+
+
+def plot(figures: list[Figure]) -> None:
+    """Bars below the figures of one series, each as long as its median beside the largest one."""
+    middles = [statistics.median(figure.values[OURS]) for figure in figures]
+    for figure, middle in zip(figures, middles, strict=True):
+        figure.note = "#" * max(1, round(BAR * middle / max(middles)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from skyspool.ages import ago, lasted
-from spool_layout.fit import asked, could_ever, cpus, existing, meant, number, serves
+from spool_layout.fit import asked, could_ever, cpus, existing, kind_of, kinds, meant, number, serves
 from spool_layout.paths import parse_attempt_key
 from spool_layout.records import WHOLE, Demand, Job, Node
 from spool_layout.replay import State
@@ -86,14 +86,16 @@ def _waits(state: State, job: Job, now: float, served: bool) -> Reason:
     nodes, task = list(state.nodes.values()), job.task
     if not nodes:
         return Reason("no node", f"job {job.id} waits for a node: none is known yet{_unserved(served)}")
-    if not could_ever(task.demands, task.num_nodes, nodes):
+    if not could_ever(task.demands, task.num_nodes, kinds(nodes)):
         near = meant(task.demands, nodes)
         return Reason(
             "impossible",
             f"job {job.id} asks for {asked(task.demands, task.num_nodes)}, which no known "
             f"nodes could ever serve; there is: {existing(nodes)}{f'; did you mean {near}?' if near else ''}",
         )
-    found = [(demand, [lacking(state, n, demand) for n in nodes if serves(n, demand)]) for demand in task.demands]
+    found = [
+        (demand, [lacking(state, n, demand) for n in nodes if serves(kind_of(n), demand)]) for demand in task.demands
+    ]
     if any(there.count([]) >= task.num_nodes for _, there in found):
         return Reason("fits", f"job {job.id} fits: it starts at the head's next look{_unserved(served)}")
     demand, there = min(found, key=lambda pair: _distance(pair[1], task.num_nodes))

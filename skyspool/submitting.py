@@ -185,7 +185,7 @@ def check_fit(cluster: Cluster, disk: Disk, spec: TaskSpec) -> None:
         near = fit.meant(spec.demands, ())
         told = f"; did you mean {near}?" if near else ""
         note(f"note: no node of {cluster.name} is known yet; whether the job fits, the head will tell{told}")
-    elif not fit.could_ever(spec.demands, spec.num_nodes, nodes):
+    elif not fit.could_ever(spec.demands, spec.num_nodes, fit.kinds(nodes)):
         near = fit.meant(spec.demands, nodes)
         raise SpoolError(
             f"{cluster.name} could never serve this: it asks for {fit.asked(spec.demands, spec.num_nodes)}"

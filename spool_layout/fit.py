@@ -6,22 +6,42 @@ The head goes by it, and the client says the same at submission. Nodes that are 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from spool_layout.records import WHOLE, Demand, Node
 
 
-def could_ever(demands: Sequence[Demand], num_nodes: int, nodes: Iterable[Node]) -> bool:
-    """Whether so many nodes, all of them idle, could each serve one of the alternatives."""
-    there = list(nodes)
-    return any(sum(serves(node, demand) for node in there) >= num_nodes for demand in demands)
+class Kind(NamedTuple):
+    """What an idle node has. gpus: (accelerator in lower case, how many), sorted."""
+
+    gpus: tuple[tuple[str, int], ...]
+    cpus_milli: int
+    memory_mb: int
 
 
-def serves(node: Node, demand: Demand) -> bool:
-    """Whether the node, idle, has what one rank asks for."""
+def kind_of(node: Node) -> Kind:
+    """A node's kind."""
+    gpus = Counter(slot.gpu.name.lower() for slot in node.gpus if slot.present)
+    return Kind(tuple(sorted(gpus.items())), node.cpus_milli, node.memory_mb)
+
+
+def kinds(nodes: Iterable[Node]) -> Counter[Kind]:
+    """How many nodes there are of each kind: a thousand nodes are mostly of a few."""
+    return Counter(map(kind_of, nodes))
+
+
+def could_ever(demands: Sequence[Demand], num_nodes: int, there: Mapping[Kind, int]) -> bool:
+    """Whether so many nodes, all of them idle, could each serve one of the alternatives. there: `kinds` of them."""
+    return any(sum(count for kind, count in there.items() if serves(kind, demand)) >= num_nodes for demand in demands)
+
+
+def serves(kind: Kind, demand: Demand) -> bool:
+    """Whether such a node, idle, has what one rank asks for."""
+    if demand.cpus_milli > kind.cpus_milli or demand.memory_mb > kind.memory_mb:
+        return False
     name = demand.accelerator.lower()
-    count = sum(slot.present and slot.gpu.name.lower() == name for slot in node.gpus)
-    return count * WHOLE >= demand.milli and demand.cpus_milli <= node.cpus_milli and demand.memory_mb <= node.memory_mb
+    return sum(count for gpu, count in kind.gpus if gpu == name) * WHOLE >= demand.milli
 
 
 # ---- words

@@ -17,12 +17,14 @@ Shape = tuple[int, tuple[Demand, ...]]  # nodes, and the alternatives for each o
 
 class Lines:
     """waiting: shape -> IDs of jobs that could start, in order; holding: jobs with allocations; unsatisfiable: those
-    that no known node could serve when that was asked last."""
+    that no known node could serve when that was asked last. possible: shape -> whether the known nodes could ever
+    serve it, as far as somebody found that out since these nodes are known."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
         self.waiting: dict[Shape, list[int]] = {}
         self.holding: set[int] = set()
         self.unsatisfiable: set[int] = set()
+        self.possible: dict[Shape, bool] = {}
         self._shapes: dict[int, Shape] = {}  # job that waits -> the line that it stands in
         for job in jobs:
             self.note(job.id, job)

@@ -151,6 +151,8 @@ class State:
             return
         if isinstance(event, events.Sealed | events.Restored | events.Surfaced):  # of many jobs, and seldom
             self._lines = None
+        elif isinstance(event, events.NodeChanged):
+            self._lines.possible.clear()
         elif (ident := getattr(event, "id", None)) is not None:
             self._lines.note(ident, self.jobs.get(ident))
 

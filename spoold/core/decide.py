@@ -17,7 +17,8 @@ import msgspec
 
 from spool_layout import events
 from spool_layout.events import AnyEvent
-from spool_layout.fit import asked, could_ever, existing
+from spool_layout.fit import asked, could_ever, existing, kinds
+from spool_layout.lines import Shape
 from spool_layout.paths import encodable, job_file, label
 from spool_layout.records import Gpu, Job, Node, NodeStatus, Phase
 from spool_layout.replay import State
@@ -69,11 +70,14 @@ def hear(tick: Decision, report: Report) -> None:
     """Note what a node is and how it is heard, if that is news."""
     node = tick.state.nodes.get(report.status.node)
     event = described(report, tick.look.now)
-    if twice := offered_elsewhere(tick.state, event):
-        event = msgspec.structs.replace(event, gpus=[gpu for gpu in event.gpus if gpu.uuid not in twice])
     if node is not None and report.status.seen[0] < node.awaited:
         event = msgspec.structs.replace(event, awaited=node.awaited)
-    if node is None or _known(node, event.at) != event:
+    known = None if node is None else _known(node, event.at)
+    if event == known:
+        return  # so no GPU of it is offered by another node: that is looked for among all of them
+    if twice := offered_elsewhere(tick.state, event):
+        event = msgspec.structs.replace(event, gpus=[gpu for gpu in event.gpus if gpu.uuid not in twice])
+    if event != known:
         tick.add(event)
 
 
@@ -306,13 +310,23 @@ def start(tick: Decision) -> None:
     for grant in schedule(state.nodes.values(), state.lines.waiting):
         job = state.jobs[grant.id]
         tick.add(events.Started(id=job.id, attempt=job.attempt + 1, allocations=grant.allocations, at=now))
-    nodes, doubtful = state.nodes.values(), state.lines.unsatisfiable
-    impossible_now: set[int] = set()
-    for shape, line in state.lines.waiting.items():
-        if state.nodes and not could_ever(shape[1], shape[0], nodes):
-            impossible_now.update(line)
+    doubtful, impossible_now = state.lines.unsatisfiable, set[int]()
+    if state.nodes:
+        for shape in impossible_shapes(state):
+            impossible_now.update(state.lines.waiting[shape])
     for ident in sorted(impossible_now | doubtful):
         judge_waiting(tick, state.jobs[ident], ident not in impossible_now)
+
+
+def impossible_shapes(state: State) -> list[Shape]:
+    """What jobs wait for that no known node could ever serve: each is asked for once for as long as the nodes are what
+    they are."""
+    possible = state.lines.possible
+    unknown = [shape for shape in state.lines.waiting if shape not in possible]
+    if unknown:
+        there = kinds(state.nodes.values())
+        possible.update((shape, could_ever(shape[1], shape[0], there)) for shape in unknown)
+    return [shape for shape in state.lines.waiting if not possible[shape]]
 
 
 def judge_waiting(tick: Decision, job: Job, possible: bool) -> None:

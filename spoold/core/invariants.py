@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from spool_layout.fit import could_ever, kinds
 from spool_layout.lines import Lines
 from spool_layout.records import WHOLE, Job, Node
 from spool_layout.replay import State, waits_in_pending
@@ -92,6 +93,9 @@ def _names(state: State) -> Iterator[str]:
 
 
 def _lines(state: State) -> Iterator[str]:
-    """What is kept from event to event is what follows from the jobs."""
-    if vars(state.lines) != vars(Lines(state.jobs.values())):
+    """What is kept from event to event is what follows from the jobs, and from the nodes."""
+    there, known = kinds(state.nodes.values()), state.lines.possible
+    fresh = Lines(state.jobs.values())
+    fresh.possible = {shape: could_ever(shape[1], shape[0], there) for shape in known}
+    if vars(state.lines) != vars(fresh):
         yield f"jobs stand in the wrong lines: {vars(state.lines)}"

@@ -12,20 +12,26 @@ what one pass grants can never overlap. Rules (design, section 5; SkyPilot and R
 
 from __future__ import annotations
 
+import functools
+import heapq
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from spool_layout.records import WHOLE, Allocation, Demand, Node
+
+_Spare = tuple[int, int, int, tuple[object, ...]]
+_Entry = tuple[_Spare, int, "Room", dict[str, int]]  # how tight; how often something was taken; where; what it would be
 
 
 class Room:
     """What is free on one node. gpus: accelerator (lower case) -> [(UUID, free thousandths)] in PCI order."""
 
-    __slots__ = ("cpus_milli", "free_milli", "gpus", "memory_mb", "name", "order")
+    __slots__ = ("cpus_milli", "free_milli", "gpus", "memory_mb", "name", "order", "taken")
 
     def __init__(self, node: Node) -> None:
         self.name = node.name
         self.order = natural(node.name)
+        self.taken = 0  # how often something was taken of it in this pass
         self.cpus_milli = node.cpus_milli - sum(share.cpus_milli for share in node.shares.values())
         self.memory_mb = node.memory_mb - sum(share.memory_mb for share in node.shares.values())
         self.gpus: dict[str, list[tuple[str, int]]] = {}
@@ -48,7 +54,7 @@ class Room:
         count = demand.milli // WHOLE
         return dict.fromkeys(whole[:count], WHOLE) if len(whole) >= count else None
 
-    def spare(self, demand: Demand, shares: dict[str, int]) -> tuple[int, int, int, tuple[object, ...]]:
+    def spare(self, demand: Demand, shares: dict[str, int]) -> _Spare:
         """How much room there is: the smallest is the tightest fit. Ends with the name, so that no two are equal."""
         shared = 0
         if 0 < demand.milli < WHOLE:
@@ -57,6 +63,7 @@ class Room:
 
     def take(self, demand: Demand, shares: dict[str, int]) -> Allocation:
         """Grant one rank: what it takes is free no more."""
+        self.taken += 1
         self.cpus_milli -= demand.cpus_milli
         self.memory_mb -= demand.memory_mb
         if shares:
@@ -66,18 +73,68 @@ class Room:
         return Allocation(self.name, shares, demand.cpus_milli, demand.memory_mb)
 
 
+@functools.lru_cache(100_000)  # asked for every node in every pass
 def natural(name: str) -> tuple[object, ...]:
     """A key that sorts n2 before n10. Digits and words alternate, so keys compare without error."""
     return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name))
 
 
-def place(demands: Sequence[Demand], num_nodes: int, rooms: Iterable[Room]) -> list[Allocation] | None:
-    """Grant the first alternative that fits now, all ranks at once; None: none fits. rooms are changed."""
-    rooms = list(rooms)
-    for demand in demands:
-        fitting = [(room, shares) for room in rooms if (shares := room.pick(demand)) is not None]
-        if len(fitting) >= num_nodes:
-            fitting.sort(key=lambda pair: pair[0].spare(demand, pair[1]))
-            chosen = sorted(fitting[:num_nodes], key=lambda pair: pair[0].order)
-            return [room.take(demand, shares) for room, shares in chosen]
-    return None
+class Rooms:
+    """What is free on all nodes that may get work. changed: those of which something was taken, in order."""
+
+    def __init__(self, rooms: Iterable[Room]) -> None:
+        self.all = list(rooms)
+        self.changed: list[Room] = []
+        self._with_free: dict[str, list[Room]] = {}  # accelerator -> rooms where some of it was free at first
+        for room in self.all:
+            for name, free in room.free_milli.items():
+                if free:
+                    self._with_free.setdefault(name, []).append(room)
+
+    def worth_a_look(self, demand: Demand) -> list[Room]:
+        """Where a demand might fit; a full cluster has no such room for GPUs."""
+        return self._with_free.get(demand.accelerator.lower(), []) if demand.milli else self.all
+
+
+class Fits:
+    """The rooms in which one alternative fits, the tightest first, from one job that asks for it to the next.
+
+    A room is looked at when the first of them comes, and again when something was taken of it: so a pass that starts
+    thousands does not look at every room for each. An entry of what a room was before counts for nothing.
+    """
+
+    def __init__(self, demand: Demand, rooms: Rooms) -> None:
+        self.demand, self.rooms = demand, rooms
+        self._known = len(rooms.changed)  # so many changes are in here
+        self._entries = [e for room in rooms.worth_a_look(demand) if (e := self._entry(room)) is not None]
+        heapq.heapify(self._entries)
+
+    def _entry(self, room: Room) -> _Entry | None:
+        shares = room.pick(self.demand)
+        return None if shares is None else (room.spare(self.demand, shares), room.taken, room, shares)
+
+    def _catch_up(self) -> None:
+        for room in dict.fromkeys(self.rooms.changed[self._known :]):
+            if (entry := self._entry(room)) is not None:
+                heapq.heappush(self._entries, entry)
+        self._known = len(self.rooms.changed)
+
+    def take(self, count: int) -> list[Allocation] | None:
+        """Grant so many ranks, on the tightest rooms, by the order of their names; None: there are not so many."""
+        self._catch_up()
+        chosen: list[_Entry] = []
+        while self._entries and len(chosen) < count:
+            entry = heapq.heappop(self._entries)
+            if entry[1] == entry[2].taken:
+                chosen.append(entry)
+        if len(chosen) < count:
+            self._entries = chosen
+            return None
+        chosen.sort(key=lambda entry: entry[2].order)
+        self.rooms.changed += [room for _, _, room, _ in chosen]
+        return [room.take(self.demand, shares) for _, _, room, shares in chosen]
+
+
+def place(num_nodes: int, alternatives: Iterable[Fits]) -> list[Allocation] | None:
+    """Grant the first alternative that fits now, all ranks at once; None: none fits."""
+    return next(filter(None, (fits.take(num_nodes) for fits in alternatives)), None)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from spool_layout.lines import Shape
 from spool_layout.records import Allocation, Node
-from spoold.core.placement import Room, place
+from spoold.core.placement import Fits, Room, Rooms, place
 
 
 class Grant(NamedTuple):
@@ -28,21 +28,19 @@ def schedule(nodes: Iterable[Node], lines: Mapping[Shape, Sequence[int]]) -> lis
     """The jobs that start now, and where. lines: IDs of those that could, by what they ask for, in order."""
     if not lines:
         return []
-    rooms = open_rooms(nodes)
+    rooms = Rooms(Room(node) for node in nodes if node.open)
+    fits: dict[Shape, list[Fits]] = {}
     grants = []
     turns = [(line[0], 0, shape) for shape, line in lines.items()]
     heapq.heapify(turns)
     while turns:
         ident, at, shape = heapq.heappop(turns)
-        allocations = place(shape[1], shape[0], rooms)
+        if shape not in fits:
+            fits[shape] = [Fits(demand, rooms) for demand in shape[1]]
+        allocations = place(shape[0], fits[shape])
         if allocations is None:
             continue  # nothing of this shape fits any more in this pass
         grants.append(Grant(ident, allocations))
         if at + 1 < len(lines[shape]):
             heapq.heappush(turns, (lines[shape][at + 1], at + 1, shape))
     return grants
-
-
-def open_rooms(nodes: Iterable[Node]) -> list[Room]:
-    """What is free on the nodes that may get work now."""
-    return [Room(node) for node in nodes if node.open]

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from spool_layout.events import Edited, Ended, Going, Gone, Lost, Returned, Started, Stopping, Waiting
+from spool_layout.events import Edited, Ended, Going, Gone, Lost, NodeChanged, Returned, Started, Stopping, Waiting
 from spool_layout.fit import could_ever
 from spool_layout.records import Phase
 from spool_layout.states import Status
@@ -251,7 +251,7 @@ def test_what_could_never_run_says_so_and_is_ended_after_a_while() -> None:
     assert [type(e) for e in s.look()][-1] is Waiting
     assert s.state.jobs[1].reason == ""
     del s.reports["n2"]
-    s.state.nodes.pop("n2")
+    s.state.apply(NodeChanged(name="n2", at=s.now, state="removed"))
     s.look()
     s.look(after=700)
     assert s.state.ended[1].status == "FAILED"
@@ -322,9 +322,20 @@ def test_a_job_whose_host_was_rebooted_runs_again_if_it_asked_for_that() -> None
 def test_what_many_jobs_wait_for_is_asked_once_for_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """By shape: a tick costs what has changed, not what waits."""
     s = Scenario(n1="H100:1")
-    s.drop(*[task("H100:1"), task("A100:1"), task("H100:2")] * 50)
     asked = Counter[str]()
     monkeypatch.setattr("spoold.core.decide.could_ever", lambda *a: asked.update(["could"]) or could_ever(*a))
     monkeypatch.setattr("spoold.core.scheduler.place", lambda *a: asked.update(["place"]) or place(*a))
+    s.drop(*[task("H100:1"), task("A100:1"), task("H100:2")] * 50)
+    assert asked == {"could": 3, "place": 4}
+    asked.clear()
     assert s.look() == []
-    assert asked == {"could": 3, "place": 3}
+    assert asked == {"place": 3}  # what nodes there are is what it was
+
+
+def test_what_nobody_could_serve_is_asked_again_when_a_node_changes() -> None:
+    s = Scenario(n1="H100:1")
+    s.drop(task("H100:2"))
+    assert s.state.jobs[1].unsatisfiable_since is not None
+    s.node("n1", "H100:2")
+    s.look()
+    assert s.running == [1]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool_layout.fit import could_ever
+from spool_layout.fit import could_ever, kinds
 from spool_layout.lines import Lines
 from spool_layout.records import WHOLE, GpuSlot, Job, Node, Share, Task
-from spoold.core.placement import natural
+from spoold.core.placement import Fits, Room, Rooms, natural, place
 from spoold.core.scheduler import schedule
 from tests.core.builders import Scenario, demand, gpus, task
 
@@ -167,8 +167,21 @@ def test_nothing_is_oversubscribed_and_nothing_idles_that_a_job_could_use(cluste
     started = {g.id for g in grants}
     assert schedule(nodes, Lines(j for j in queue if j.id not in started).waiting) == []
     for waiting in (j for j in queue if j.id not in started):
-        if not could_ever(waiting.task.demands, waiting.task.num_nodes, nodes):
+        if not could_ever(waiting.task.demands, waiting.task.num_nodes, kinds(nodes)):
             assert schedule(build(cluster), Lines([waiting]).waiting) == []
+
+
+@given(clusters, st.lists(st.sampled_from([0, 1, 2]), max_size=16), st.lists(shapes, min_size=3, max_size=3))
+@settings(max_examples=300, deadline=None)
+def test_each_is_placed_as_if_all_rooms_were_looked_at_for_it(cluster, order, kinds_of_task) -> None:  # type: ignore[no-untyped-def]
+    """What is remembered from one job of a shape to the next changes nothing, whoever took of the rooms between."""
+    queue = [job(ident, kinds_of_task[which]) for ident, which in enumerate(order, 1)]
+    one_by_one, rooms = {}, [Room(node) for node in build(cluster)]
+    for waiting in queue:
+        found = place(waiting.task.num_nodes, (Fits(d, Rooms(rooms)) for d in waiting.task.demands))
+        if found is not None:
+            one_by_one[waiting.id] = found
+    assert dict(schedule(build(cluster), Lines(queue).waiting)) == one_by_one
 
 
 @given(clusters, st.lists(shapes, min_size=1, max_size=8))

@@ -609,7 +609,7 @@ def test_daemons_refuse_whom_they_cannot_be(spool: Shared) -> None:
 def test_the_secrets_of_a_task_stand_in_its_owners_files_only(spool: Shared) -> None:
     ident = spool.submits(spool.accounts.alice, "secrets: {KEY: hid-den-4711}\nrun: echo $KEY\n", "secret")
     assert spool.ended(ident) == ["SUCCEEDED"]
-    spool.eventually(lambda: not list(Path(spool.spool.running).iterdir()))  # its line is there before its file is moved
+    spool.eventually(lambda: not list(Path(spool.spool.running).iterdir()))  # the line comes before the move
     found = subprocess.run(
         ["grep", "-rl", "hid-den-4711", str(spool.folder), "--exclude-dir=home"], capture_output=True, text=True
     ).stdout.split()

@@ -9,6 +9,7 @@ A test that needs a program which is not there is skipped, with a reason that sa
 in the environment, as .ci/run sets it, it fails: what CI does not test nobody tests.
 """
 
+import compileall
 import contextlib
 import os
 import pwd
@@ -43,7 +44,11 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        # As an installed package is. Where PYTHONDONTWRITEBYTECODE is set, each daemon of each test would compile anew.
+        for folder in ("spool_layout", "spoold", "skyspool"):
+            compileall.compile_dir(str(Path(__file__).parents[1] / folder), quiet=2)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `make test &` ignores it, for all below too
     os.environ[MARK] = secrets.token_hex(8)
 

@@ -148,6 +148,7 @@ def place(tools: Path | None = None) -> Iterator[Place]:
     """A place that is removed in the end. HOME of everything started from here is empty."""
     folder = Path(tempfile.mkdtemp(prefix="skyspool-bench.", dir=on_disk()))
     here = Place(folder, tools)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled
     os.environ.update(HOME=str(here.home), TMPDIR=str(here.folder("tmp")), LC_ALL="C.UTF-8")
     tempfile.tempdir = None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("was told to end"))  # so that all is ended

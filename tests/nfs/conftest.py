@@ -7,14 +7,13 @@ come through the one port instead (tests/faults): to the program it is the same 
 
 from __future__ import annotations
 
-import compileall
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.nfs.bench import PROJECT, missing_packages
+from tests.nfs.bench import missing_packages
 
 HERE = Path(__file__).parent
 LONGEST = 300  # seconds of a test; in it `eventually` fails first, and tells why
@@ -48,10 +47,8 @@ def _turn(item: pytest.Item) -> int:
 
 @pytest.fixture(scope="session", autouse=True)
 def _parts() -> Iterator[None]:
-    """What the machines need; they see this host's files read-only, so nothing is compiled there."""
+    """What the machines need. They see this host's files read-only, so what is compiled is compiled here (conftest)."""
     if missing := missing_packages():
         pytest.exit(f"the machines of this lane need these packages: {' '.join(missing)}", returncode=2)
-    for folder in ("spool_layout", "spoold", "skyspool"):
-        compileall.compile_dir(str(PROJECT / folder), quiet=2)
     yield
     assert shutil.which("linux.uml")

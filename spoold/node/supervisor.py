@@ -16,7 +16,8 @@ who is below its supervisor, and a supervisor that is done looks for that after 
 
 It never touches the spool itself: opening the log, changing into workdir and cloning happen in the forked child
 (job.py), so that a file server that hangs holds up that child alone. What it has to say it writes to the attempt's
-directory on the local disk, again and again until that works (a full disk), and rings the runner's bell.
+directory on the local disk, again and again until that works (a full disk), and rings the runner's bell. What it reads
+there once its attempt is marked it reads once more where that fails: by then nobody else begins it.
 
 Time rule: it spawns nothing once the runner's last renewal is beyond its limit, or has been since this attempt was
 ordered: the head may have given it up. One that waits between setup and run goes on waiting then, until the runner says
@@ -38,7 +39,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from spoold.node import cgroups, containment
 from spoold.node.cgroups import Group
@@ -47,6 +48,7 @@ from spoold.node.resting import next_attempt
 from spoold.node.rights import may_raise
 from spoold.node.workplace import Attempt, Workplace, ring, start_time
 
+T = TypeVar("T")
 PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # linux/prctl.h
 STOPPED = 143  # 128 + SIGTERM: what run counts as that was stopped before it began
 LOOK = 1.0  # seconds between two looks at the time rule, where something may have to be ended or is waited for
@@ -128,8 +130,8 @@ class Supervisor:
 
     def may_go(self) -> bool:
         """Whether the runner said that run may begin, and has kept the time rule since."""
-        said = self.attempt.read("go") or self.order.get("go")
-        return said is not None and self.place.keeps_time(said["lapses"])
+        said = once_more(lambda: self.attempt.read("go")) or self.order.get("go")
+        return said is not None and self.keeps_time(said["lapses"])
 
     def is_over(self) -> bool:
         """Whether run will never begin, since it was stopped, or fenced; then that is written."""
@@ -258,9 +260,11 @@ class Supervisor:
         for process in containment.below(os.getpid(), but=self.sweeper):
             containment.signal_process(process, number)
 
-    def keeps_time(self) -> bool:
-        """Whether the time rule lets this attempt go on."""
-        return self.place.keeps_time(self.order["lapses"])
+    def keeps_time(self, lapses: int | None = None) -> bool:
+        """Whether the time rule lets this attempt go on. lapses: how many there were when that was last confirmed; by
+        default, when it was ordered."""
+        since = self.order["lapses"] if lapses is None else lapses
+        return once_more(lambda: self.place.keeps_time(since))
 
     # ---- saying
 
@@ -302,6 +306,14 @@ def sweep(attempt: Attempt, order: dict[str, Any]) -> NoReturn:
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def once_more(read: Callable[[], T]) -> T:
+    """Read from the local disk, a second time where it fails (EIO; ESTALE, of a file that was replaced meanwhile)."""
+    try:
+        return read()
+    except OSError:
+        return read()
 
 
 def persist(write: Callable[[], None]) -> None:

@@ -183,8 +183,10 @@ class LocalPort(Port):
         self.path = _Paths(self)
 
     def _meets(self, name: str, args: tuple[Any, ...]) -> Fault | None:
+        before = len(self.calls)
         fault = super()._meets(name, args)
-        os.write(self._told, f"{os.getpid()} {'!' if fault else '-'} {self.calls[-1]}\n".encode())
+        if len(self.calls) > before:
+            os.write(self._told, f"{os.getpid()} {'!' if fault else '-'} {self.calls[-1]}\n".encode())
         return fault
 
     def _make(self, call: str, *args: Any, **more: Any) -> Any:

@@ -4,8 +4,11 @@ Each is a fork of this process, as all but the first are forks of the starter, a
 its modules take for `os`: it alone meets what goes wrong, in the node's local directory and in its log. Then the real
 runner goes on: what was not begun another supervisor begins, what was begun and has no supervisor is ended. However it
 went, a job has run once or not at all; what says that it succeeded ran to its end; what was lost had lost its
-supervisor, and on a disk that is merely full nothing is; of what is told as gone no process lives; and at last all of
-it is forgotten.
+supervisor, and on a disk that is merely full, or fails once, nothing is; of what is told as gone no process lives; and
+at last all of it is forgotten.
+
+A supervisor also goes on to another attempt, or its job is stopped: while it runs, or when it waits to run. Its own
+calls meet what goes wrong then; what its children do is the same in all these lives, and is told of a single job.
 
 Every call meets every fault, once; those that differ in what can still be done last as well, from each call on. Many
 attempts go on at a time, and what the runner does comes after all of them: so one costs little more than its processes.
@@ -14,7 +17,9 @@ attempts go on at a time, and what the runner does comes after all of them: so o
 from __future__ import annotations
 
 import errno
+import itertools
 import os
+import signal
 import socket
 import time
 import traceback
@@ -27,12 +32,14 @@ from typing import NamedTuple
 import pytest
 
 from spool_layout.records import GONE, Phase
-from spoold.node import cgroups, job, starter, supervisor, workplace
+from spoold.node import cgroups, job, progress, starter, supervisor, workplace
+from spoold.node.job import KILLED
 from spoold.node.supervisor import Supervisor
+from spoold.node.workplace import Attempt
 from tests.faults import brief
 from tests.faults.port import FAULTS, Fault, LocalPort
 from tests.faults.tracing import BROKE, DONE, GAVE_UP
-from tests.node.site import Site, living, running
+from tests.node.site import NODE, Site, living, running
 
 # These tests fork a process of pytest's, which may have threads.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -59,6 +66,27 @@ class Plan(NamedTuple):
         return f"{self.fault.name if self.fault else 'nothing'}{lasting} at call {self.at}{of}"
 
 
+class Life(NamedTuple):
+    """What a supervisor goes through. setup: whether its job has setup commands; more: whether another attempt is there
+    for it; go: whether run may begin after setup; stopped: whether its job is: where it may go, while it runs."""
+
+    setup: bool = True
+    more: bool = False
+    go: bool = True
+    stopped: bool = False
+
+    @property
+    def last_wait(self) -> float | None:
+        """How long it waits for what ends its job."""
+        return None if self.go else supervisor.LOOK
+
+
+ALONE = Life()
+GOES_ON = Life(setup=False, more=True)
+STOPPED = Life(setup=False, more=True, stopped=True)
+STOPPED_BETWEEN = Life(more=True, go=False, stopped=True)
+
+
 class Told(NamedTuple):
     """What became of a process that was hit. code: its exit code; calls: (pid, whether it was struck, call)."""
 
@@ -82,6 +110,7 @@ class Jobs:
     def __init__(self, site: Site) -> None:
         self.site, self.number = site, 0
         self.pids: dict[str, int] = {}  # supervisors by attempt, of those that go on after what was hit
+        self.forks = set[int]()  # whose end was not seen yet
         self.plans: list[Plan] = []  # of starters that are started, the next one last; none: supervisors are
         self.deaf = False  # whether nobody reads orders
         self.runner = site.start()
@@ -107,16 +136,17 @@ class Jobs:
 
     # ---- processes
 
-    def assign(self, count: int) -> list[str]:
+    def assign(self, count: int, life: Life = ALONE) -> list[str]:
         """So many attempts that are ordered, and which nobody has begun. Their keys."""
         keys = []
         for _ in range(count):
             self.number += 1
             gate, proof = self.file("gate"), self.file("proof")
             os.mkfifo(gate)
-            setup = f"read -r _ < {gate}"
-            run = f"echo began >> {proof}; read -r _ < {gate}; echo ended >> {proof}"
-            keys.append(self.site.task(self.number, f"setup: {setup}\nrun: {run}\n"))
+            setup = f"setup: read -r _ < {gate}\n" * life.setup
+            run = f"run: echo began >> {proof}; read -r _ < {gate}; echo ended >> {proof}\n"
+            nodes = [NODE] if life.go else [NODE, "n2"]
+            keys.append(self.site.task(self.number, setup + run, go=life.go, nodes=nodes, addresses=nodes))
         self.site.assign()
         self.deaf = True
         self.site.step()
@@ -127,19 +157,22 @@ class Jobs:
         """A file of an attempt's, by default of the latest one."""
         return self.site.folder / f"{key.split('.')[0] or self.number}.{kind}"
 
-    def supervise(self, key: str, plan: Plan) -> int:
-        """A supervisor; its pid."""
-        return self.fork(key, plan, lambda port: be_supervisor(self.site, key, port, self.file("gate", key)))
+    def supervise(self, key: str, plan: Plan, other: str = "", life: Life = ALONE) -> int:
+        """A supervisor; its pid. other: an attempt that is there for it when its own is over."""
+        keys = [key, *([other] if other else [])]
+        gates = {key: self.file("gate", key) for key in keys}
+        return self.fork(key, plan, lambda port: be_supervisor(self.site, gates, port, life))
 
     def start(self, key: str, plan: Plan) -> int:
         """A starter that looks at an order, then ends; its pid."""
         os.write(self.orders, f"{key} poke\n{key}\n".encode())
-        return self.fork(key, plan, lambda port: be_starter(self.site, port, self.file("gate", key)))
+        return self.fork(key, plan, lambda port: be_starter(self.site, port, {key: self.file("gate", key)}))
 
     def fork(self, key: str, plan: Plan, work: Callable[[LocalPort], None]) -> int:
         """A process that meets what is planned."""
         pid = os.fork()
         if pid:
+            self.forks.add(pid)
             return pid
         code = BROKE
         try:
@@ -164,6 +197,7 @@ class Jobs:
     def code(self, pid: int, how: int = 0) -> int | None:
         """The exit code of a process that has ended; None: it has not."""
         ended, status = os.waitpid(pid, how)
+        self.forks.discard(ended)
         return os.waitstatus_to_exitcode(status) if ended else None
 
     def told(self, key: str, pid: int) -> Told:
@@ -189,6 +223,12 @@ class Jobs:
         self.pids.clear()
         return phases
 
+    def close(self) -> None:
+        """End what goes on, as where a test failed: nothing tells that these are the site's."""
+        for pid in [*self.forks]:
+            os.kill(pid, signal.SIGKILL)
+            self.code(pid)
+
     def forget(self) -> None:
         """The head names them no more."""
         assert living(self.site.place) == []
@@ -196,11 +236,39 @@ class Jobs:
         self.site.assign()
         self.site.until(lambda: os.listdir(self.site.place.attempts) == [])
 
-    def is_sound(self, key: str, phase: Phase, plan: Plan, told: Told) -> None:
-        """What is promised of an attempt."""
+    def are_stopped(self, keys: list[str]) -> None:
+        """The head wants these to end, from the runner's next pass on."""
+        for key in keys:
+            self.site.change(key, want="stop")
+        self.site.assign()
+
+    def marker(self, key: str) -> int:
+        """The pid of the supervisor that an attempt had."""
+        return int(self.site.attempt(key).read("marker")["pid"])
+
+    def wrote(self, key: str) -> list[str]:
+        """What an attempt wrote: that it began, and that it ended by itself."""
         proof = self.file("proof", key)
         words = proof.read_text().split() if proof.exists() else []
         assert words in ([], ["began"], ["began", "ended"]), f"it ran twice: {words}"
+        return words
+
+    def is_soundly_stopped(self, key: str, phase: Phase, plan: Plan, told: Told, life: Life) -> None:
+        """What is promised of an attempt that was stopped, at the place in its supervisor's life."""
+        words = self.wrote(key)
+        assert words in ([], ["began"] if life.go else []), f"was stopped, and wrote {words}"
+        assert told.code in (DONE, GAVE_UP), Path(self.site.folder, "errors").read_text()
+        end = "ended", "run", KILLED if life.go else supervisor.STOPPED
+        if phase.phase == "never":
+            assert told.code == GAVE_UP and not words, phase
+        elif told.code == DONE or not plan.lasting or (plan.fault and plan.fault.number in FULL):
+            assert (phase.phase, phase.stage, phase.code) == end, phase
+        else:
+            assert phase.phase == "lost" or (phase.phase, phase.stage, phase.code) == end, phase
+
+    def is_sound(self, key: str, phase: Phase, plan: Plan, told: Told) -> None:
+        """What is promised of an attempt."""
+        words = self.wrote(key)
         succeeded = (phase.phase, phase.code) == ("ended", 0)
         assert not succeeded or words == ["began", "ended"], f"is told as a success, and wrote {words}"
         assert told.code in (DONE, GAVE_UP), Path(self.site.folder, "errors").read_text()
@@ -209,7 +277,7 @@ class Jobs:
                 phase.stage == "setup" and phase.reason
             )  # a disk that stays full takes no reason
             assert succeeded or (phase.code and says_why and not words), phase
-        elif told.code == DONE or (plan.fault and plan.fault.number in FULL):
+        elif told.code == DONE or not plan.lasting or (plan.fault and plan.fault.number in FULL):
             assert succeeded, phase
         else:
             assert succeeded or phase.phase == "lost", phase
@@ -226,29 +294,34 @@ def plan_in(port: LocalPort, plan: Plan) -> None:
     begin()
 
 
-def be_supervisor(site: Site, key: str, port: LocalPort, gate: Path) -> None:
-    """In a fork: a supervisor's life."""
-    let_no_time_pass(port, gate)
+def be_supervisor(site: Site, gates: dict[str, Path], port: LocalPort, life: Life) -> None:
+    """In a fork: a supervisor's life. gates: of its attempt, and of what is there for it then."""
+    let_no_time_pass(port, gates, life)
     assert site.runner is not None
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.send(b"")  # there is no other attempt for it
+    key, *more = gates
+    for other in (*more, ""):
+        ours.send(other.encode())
     supervisor.supervise(site.place, key, os.dup(site.runner.bell), theirs)
 
 
-def be_starter(site: Site, port: LocalPort, gate: Path) -> None:
+def be_starter(site: Site, port: LocalPort, gates: dict[str, Path]) -> None:
     """In a fork: a starter's life, until it has looked at an attempt."""
-    let_no_time_pass(port, gate)
+    let_no_time_pass(port, gates)
     brief.live(site.place.path)
 
 
-def let_no_time_pass(port: LocalPort, gate: Path) -> None:
-    """In a fork: not before a supervisor waits for its job, which ends then, nor when it cannot write."""
-    go = os.open(gate, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    wait, naps = Supervisor.wait, list[float]()
+def let_no_time_pass(port: LocalPort, gates: dict[str, Path], life: Life = ALONE) -> None:
+    """In a fork: not before a supervisor waits for its job, which ends or is stopped then, nor when it cannot write."""
+    go = {key: os.open(gate, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC) for key, gate in gates.items()}
+    wait, naps, first = Supervisor.wait, list[float](), next(iter(gates))
+    stop = stopping(port) if life.stopped else None
 
     def end_and_wait(self: Supervisor, seconds: float | None = None) -> None:
-        if seconds is None:
-            os.write(go, b"\n")
+        if stop and (self.attempt.key, seconds) == (first, life.last_wait):
+            stop(self.attempt)
+        elif seconds is None:
+            os.write(go[self.attempt.key], b"\n")
         wait(self, seconds)
 
     def nap(seconds: float) -> None:
@@ -264,10 +337,32 @@ def let_no_time_pass(port: LocalPort, gate: Path) -> None:
     Supervisor.wait = end_and_wait  # type: ignore[method-assign]
 
 
+def stopping(port: LocalPort) -> Callable[[Attempt], None]:
+    """In a fork: what the runner does to stop an attempt, one pass each time that its supervisor comes to wait. It sees
+    none of the job's processes, as if these ran ahead of it: so the supervisor is the one that kills, and makes the
+    same calls each time. Once that was told it is left alone, as a runner leaves it between two passes, but where
+    something went wrong: it may not have seen it."""
+    progress.processes, progress.group = lambda attempt: [], lambda attempt: cgroups.Group()
+    passes = itertools.count()
+
+    def stop(attempt: Attempt) -> None:
+        told = next(passes)
+        if told >= 2 and not port.struck:
+            return
+        if told >= 2 + PATIENCE:
+            port.lift()
+        with port.aside():
+            progress.Ending(0.0 if told else LATE).step(attempt)
+
+    return stop
+
+
 @pytest.fixture
 def jobs(folder: Path) -> Iterator[Jobs]:
     with running(folder) as site:
-        yield Jobs(site)
+        made = Jobs(site)
+        yield made
+        made.close()
 
 
 def calls_of(told: Told, plan: Plan) -> int:
@@ -283,32 +378,47 @@ by_fault = pytest.mark.parametrize(
 )
 
 
-def all_go_well(jobs: Jobs, plan: Plan) -> None:
+def all_go_well(jobs: Jobs, plan: Plan, life: Life = ALONE) -> None:
     """Attempts whose supervisors, or children of theirs, meet a fault at one call after the other."""
-    [key] = jobs.assign(1)
-    told = jobs.told(key, jobs.supervise(key, Plan()))
+    [told] = tell(jobs, [Plan()], life)
     numbers = range(1, 1 + calls_of(told, plan))
-    jobs.is_sound(key, jobs.go_on([key])[key], Plan(), told)
     for first in range(0, len(numbers), AT_ONCE):
-        plans = [plan._replace(at=at) for at in numbers[first : first + AT_ONCE]]
-        keys = jobs.assign(len(plans))
-        pids = [jobs.supervise(key, plan) for key, plan in zip(keys, plans, strict=True)]
-        all_told = [jobs.told(key, pid) for key, pid in zip(keys, pids, strict=True)]
-        phases = jobs.go_on(keys)
-        for key, plan, told in zip(keys, plans, all_told, strict=True):
-            with explained(plan, told):
-                assert told.struck
-                jobs.is_sound(key, phases[key], plan, told)
+        tell(jobs, [plan._replace(at=at) for at in numbers[first : first + AT_ONCE]], life)
     jobs.forget()
 
 
+def tell(jobs: Jobs, plans: list[Plan], life: Life) -> list[Told]:
+    """Such attempts to their end, one for each plan, and what is promised of each."""
+    keys = jobs.assign(len(plans), life)
+    others = jobs.assign(1 if life.stopped else len(plans), Life(setup=False)) if life.more else []
+    given = others * (len(plans) // len(others)) if others else [""] * len(plans)
+    pids = [jobs.supervise(key, plan, other, life) for key, plan, other in zip(keys, plans, given, strict=True)]
+    all_told = [jobs.told(key, pid) for key, pid in zip(keys, pids, strict=True)]
+    if life.stopped:
+        jobs.are_stopped(keys)
+        assert not jobs.site.attempt(others[0]).has("marker"), "the supervisor of what was stopped took another attempt"
+    phases = jobs.go_on([*keys, *others])
+    for key, plan, told, other, pid in zip(keys, plans, all_told, given, pids, strict=True):
+        with explained(plan, told, life):
+            assert told.struck or not plan.fault
+            if life.stopped:
+                jobs.is_soundly_stopped(key, phases[key], plan, told, life)
+            else:
+                jobs.is_sound(key, phases[key], plan, told)
+            if other and not life.stopped:
+                jobs.is_sound(other, phases[other], plan, told)
+                assert "ended" in (phases[key].phase, phases[other].phase), "one supervisor lost two attempts"
+                assert told.code != DONE or jobs.marker(key) == jobs.marker(other) == pid, "it did not go on"
+    return all_told
+
+
 @contextmanager
-def explained(plan: Plan, told: Told) -> Iterator[None]:
+def explained(plan: Plan, told: Told, life: Life = ALONE) -> Iterator[None]:
     """A failure tells what went wrong before."""
     try:
         yield
     except BaseException as error:
-        error.add_note(f"{plan}: {told.struck[:5]}; ended with {told.code}")
+        error.add_note(f"{life}, {plan}: {told.struck[:5]}; ended with {told.code}")
         raise
 
 
@@ -321,6 +431,15 @@ def test_a_supervisor_tells_truly_how_its_job_went_whatever_goes_wrong(jobs: Job
 def test_a_supervisor_tells_truly_how_its_job_went_where_a_reply_is_lost(jobs: Jobs) -> None:
     """Those of the tests above that is told by its own."""
     all_go_well(jobs, Plan(REPLY_LOST))
+
+
+@pytest.mark.faults
+@by_fault
+def test_a_supervisor_that_goes_on_or_is_stopped_tells_truly_how_it_went(
+    jobs: Jobs, fault: Fault, lasting: bool
+) -> None:
+    for life in (GOES_ON, STOPPED, STOPPED_BETWEEN):
+        all_go_well(jobs, Plan(fault, 0, lasting), life)
 
 
 @pytest.mark.faults

@@ -331,6 +331,7 @@ class Machine:
             shutil.move(backup, spool)
         self.term = None
         self.tape.begin("started", "node")
+        self.note("restored", True)
 
     def rest(self) -> None:
         """Head and runners, in turn, until nothing moves any more."""
@@ -496,6 +497,8 @@ class Facts:
         self.edits: dict[str, list[str]] = {mark: [mark] for mark in self.begun}
         for was, now in [what for at, kind, what in tape.facts if kind == "edits"]:
             next(marks for marks in self.edits.values() if was in marks).append(now)
+        self.went_back = any(kind == "restored" for kind, _ in known)
+        self.pruning = any(kind == "prunes" for kind, _ in known)
         self.prunes = any(kind == "prunes" for at, kind, what in tape.facts)
         self.removed: set[str] = {mark for at, kind, marks in tape.facts if kind == "removes" for mark in marks}
         if self.prunes:
@@ -517,12 +520,23 @@ def judge(machine: Machine, facts: Facts) -> Iterator[str]:
             yield f"an event that was committed is lost: {decode_events(data)[0]}"
     yield from _submissions(machine, facts, events)
     yield from _starts(machine, facts)
+    if facts.went_back and not any(isinstance(event, Sealed) and event.restored for event in events):
+        yield "the spool went back in time, heads lead again, and no event says so"
+    if facts.pruning:
+        yield from (f"{path} is not removed, and is too old to be kept" for path in _old(machine.spool))
     yield from (f"P3: {sentence}" for sentence in broken(machine.term.state))
     yield from (f"{job} never ends" for job in machine.term.state.jobs.values())
     for folder in (machine.spool.pending, machine.spool.running, machine.spool.requests, machine.term.epoch.claims):
         yield from (f"{folder} holds {name} at the end" for name in os.listdir(folder))
     told = gather(machine.spool, machine.disk, machine.settings.id)
     yield from (f"fsck: {finding.place}: {finding.text}" for finding in fsck(told) if finding.fault)
+
+
+def _old(spool: Spool) -> Iterator[str]:
+    """What `prune` has to remove in the end: all but what ended today."""
+    today = time.strftime("%Y-%m-%d", time.gmtime(clock.now))
+    for folder in (spool.done, spool.rejected, spool.logs):
+        yield from (os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name != today)
 
 
 def _submissions(machine: Machine, facts: Facts, events: list[AnyEvent]) -> Iterator[str]:

@@ -390,8 +390,8 @@ def fsck(m: Machine) -> None:
 
 
 def go_back(m: Machine) -> None:
-    """A spool is restored from a backup in which of three jobs one runs and one waits; its node says what it began
-    since, and the spool is recovered."""
+    """A spool is restored from a backup in which of three jobs one runs and one waits, and which knows nothing of the
+    head that led last; its node says what it began since, and the spool is recovered."""
     m.up()
     m.submit("a", GPU)
     m.submit("b", GPU)
@@ -404,6 +404,8 @@ def go_back(m: Machine) -> None:
 
 
 def go_on(m: Machine) -> None:
+    m.term = None
+    m.rest()
     m.end()
     m.submit("c", GPU)
     m.rest()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from skyspool.ages import ago, duration, iso, shorter
 from skyspool.jobs import Waiting
 from skyspool.tables import Table, cut, one_line
-from spool_layout.fit import in_full
+from spool_layout.fit import asked
 from spool_layout.paths import Spool, without_ending
 from spool_layout.records import WHOLE, Demand, Gpu, Job, Rejection
 from spool_layout.replay import State
@@ -78,7 +78,7 @@ def served(job: Job, gpus: dict[str, Gpu]) -> tuple[Demand, ...]:
 
 def resources(job: Job, gpus: dict[str, Gpu]) -> str:
     """`2x[H100:4]`, with CPUs and memory where they were asked for; alternatives joined by ` or `."""
-    return f"{job.task.num_nodes}x[{' or '.join(dict.fromkeys(in_full(d) for d in served(job, gpus)))}]"
+    return asked(served(job, gpus), job.task.num_nodes)
 
 
 def all_gpus(state: State) -> dict[str, Gpu]:

@@ -32,6 +32,8 @@ COLOURS = {
 
 def one_line(text: str) -> str:
     """Somebody's text as one line: no control characters, lines joined."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else "?" for c in "; ".join(text.splitlines()))
 
 
@@ -57,7 +59,7 @@ class Table(NamedTuple):
 
     def widths(self) -> list[int]:
         """Of each column, in characters."""
-        return [max(len(row[at]) for row in (self.headings, *self.rows)) for at in range(len(self.headings))]
+        return [max(map(len, column)) for column in zip(self.headings, *self.rows, strict=True)]
 
     @property
     def width(self) -> int:
@@ -68,19 +70,13 @@ class Table(NamedTuple):
 def plain(table: Table) -> str:
     """The table as text, one line a row."""
     table = _seen(table)
-    widths = table.widths()
-    lines = (
-        GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in (table.headings, *table.rows)
-    )
-    return "\n".join(f" {line}".rstrip() for line in lines)
+    line = " " + GAP.join(f"{{:<{width}}}" for width in table.widths())
+    return "\n".join(line.format(*row).rstrip() for row in (table.headings, *table.rows))
 
 
 def _seen(table: Table) -> Table:
     """The table with what is no character to be seen made one: a name may hold anything."""
-    return table._replace(
-        rows=[tuple(cell if cell.isprintable() else one_line(cell) for cell in r) for r in table.rows]
-    )
+    return table._replace(rows=[r if "".join(r).isprintable() else tuple(map(one_line, r)) for r in table.rows])
 
 
 def fitted(table: Table, width: int, steps: Sequence[Callable[[Table], Table]]) -> Table:

@@ -5,6 +5,7 @@ The head goes by it, and the client says the same at submission. Nodes that are 
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -64,7 +65,8 @@ def demanded(demand: Demand) -> str:
     return f"CPU:{number(demand.cpus_milli)}"
 
 
-def asked(demands: Sequence[Demand], num_nodes: int) -> str:
+@functools.lru_cache(1000)  # many jobs ask for the same
+def asked(demands: tuple[Demand, ...], num_nodes: int) -> str:
     """`2x[H100:4]`, with CPUs and memory where they were asked for."""
     return f"{num_nodes}x[{' or '.join(dict.fromkeys(in_full(d) for d in demands))}]"
 

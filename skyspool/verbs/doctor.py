@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def command(directory: str, host: str | None, word: str | None, patience: float, output: str) -> int:
     """Measure whether DIR, a spool or where one shall be made, can hold one."""
     from skyspool.doctor import examination, telling
-    from skyspool.say import note
+    from skyspool.say import note, show_json
     from spool_layout.storage import Disk
 
     if host is not None and word is not None:
@@ -41,9 +41,7 @@ def command(directory: str, host: str | None, word: str | None, patience: float,
         done = examination.examine(where, examination.Wanted(host, word, patience), disk, note)
     found, kept = examination.keep(where, done.found, disk)
     if output == "json":
-        import json
-
-        click.echo(json.dumps(telling.data(found, where.root, kept), indent=2))
+        show_json(telling.data(found, where.root, kept))
     else:
         telling.show(found, where.root)
         note(_kept(where, kept))

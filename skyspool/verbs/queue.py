@@ -22,9 +22,9 @@ def command(clusters: tuple[str, ...], skip_finished: bool, all_users: bool, out
     """Show the jobs of the CLUSTERs; of all that are configured where none is named."""
     views = ask_each(clusters, lambda cluster: _View(cluster, skip_finished, all_users))
     if output == "json":
-        import json
+        from skyspool.say import show_json
 
-        click.echo(json.dumps({view.cluster.name: view.records() for view in views}, indent=2))
+        show_json({view.cluster.name: view.records() for view in views})
         return
     for position, view in enumerate(views):
         click.echo("\n" * bool(position), nl=False)

@@ -14,7 +14,7 @@ from skyspool.ages import ago, iso, lasted, shorter
 from skyspool.clusters import Cluster, ask_each
 from skyspool.enforced import enforced_data, enforced_lines
 from skyspool.present import look
-from skyspool.say import hint, tell
+from skyspool.say import hint, show_json, tell
 from skyspool.tables import Table, show
 from spool_layout import diagnosis, reserve, settings
 from spool_layout.diagnosis import WARNINGS, Diagnosis, Finding
@@ -42,9 +42,7 @@ def command(clusters: tuple[str, ...], output: str, **_: bool) -> None:
     """Show how the CLUSTERs are; all that are configured where none is named."""
     views = ask_each(clusters, _View)
     if output == "json":
-        import json
-
-        click.echo(json.dumps({view.cluster.name: view.data() for view in views}, indent=2))
+        show_json({view.cluster.name: view.data() for view in views})
         return
     for position, view in enumerate(views):
         click.echo("\n" * bool(position), nl=False)

@@ -11,7 +11,7 @@ from skyspool.clusters import split
 from skyspool.jobs import Waiting
 from skyspool.present import Watch, tell_age
 from skyspool.reasons import Reason, why
-from skyspool.say import tell
+from skyspool.say import show_json, tell
 from spool_layout.records import Job
 from spool_layout.replay import State
 from spool_layout.states import Status
@@ -39,9 +39,7 @@ def command(words: tuple[str, ...], output: str) -> None:
     served = heads.is_served(heads.heads(cluster, disk))
     found = [_reason(watch.state, item, served) for item in meant]
     if output == "json":
-        import json
-
-        click.echo(json.dumps([{"job_id": ident, **reason.data()} for ident, reason in found], indent=2))
+        show_json([{"job_id": ident, **reason.data()} for ident, reason in found])
         return
     for _, reason in found:
         tell(reason.text)

@@ -9,7 +9,7 @@ import pytest
 from tests.client.builders import Scene
 
 # What the libraries that every verb needs bring along; what is below comes on top of it.
-BASE = "import click, msgspec, secrets, difflib, pwd, zlib, locale"
+BASE = "import click, msgspec, secrets, difflib, gc, pwd, zlib, locale"
 OWN = {
     "skyspool", "skyspool.__main__", "skyspool.ages", "skyspool.clusters", "skyspool.heads", "skyspool.jobs",
     "skyspool.listing", "skyspool.past", "skyspool.plain", "skyspool.present", "skyspool.say", "skyspool.tables",

@@ -37,6 +37,7 @@ class Waker:
         self._poll.register(self._read, select.POLLIN)
         self._inotify: InotifyFD | None = None
         self._watched: dict[WatchDescriptor, str] = {}
+        self.news: set[str] = set()  # watched directories in which something came or went, until the sleeper clears it
         self.native = native
         self.rang = False  # whether the last wait was ended by the disk, or by `ring`
         self._heard: dict[int, bytes] = {}
@@ -56,6 +57,7 @@ class Waker:
                 self.native = False  # out of watches or instances (fs.inotify.*): look often instead
             return
         self._watched[descriptor] = directory
+        self.news.add(directory)  # of what happened before nothing was told
 
     def listen(self, descriptor: int) -> None:
         """Wake when a descriptor (a FIFO, opened non-blocking) can be read; what is in it `heard` tells."""
@@ -97,15 +99,19 @@ class Waker:
     def on_event(self, event: InotifyEvent) -> None:
         """Something arrived. Private files (dots) wake nobody."""
         if not event.name.startswith(b".") and event.name not in self._ignored:
+            if (directory := self._watched.get(event.wd)) is not None:
+                self.news.add(directory)
             self.ring()
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:
         """A watched directory is gone, or its file system: whoever sleeps finds out by looking."""
-        self._watched.pop(wd, None)
+        if (directory := self._watched.pop(wd, None)) is not None:
+            self.news.add(directory)
         self.ring()
 
     def on_queue_overflow(self) -> None:
-        """Wake-ups were lost: look."""
+        """Wake-ups were lost: look everywhere."""
+        self.news.update(list(self._watched.values()))
         self.ring()
 
 

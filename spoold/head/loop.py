@@ -36,7 +36,9 @@ log = logging.getLogger("spoold.head")
 ONCE_TICKS = 200  # of one `--once`; the next run goes on
 ONCE_PRUNES = 50  # steps of pruning in one `--once`; the next run goes on
 ONCE_MARGIN = 1.0  # seconds beyond the settle time that a `--once` may wait for files to become complete
-FILES_EVERY = 0.05  # seconds between two looks for files while ticks follow each other, where the disk tells of changes
+# Seconds between two looks for files while ticks follow each other, where the disk tells of changes: with news of them,
+# and with none. (Not told is what its owner moves out of pending/, or makes readable.)
+FILES_EVERY, FILES_SELDOM = 0.05, 1.0
 IDLE_BEFORE_LEDGER = 1.0  # seconds without an event after which the ledger is written anew
 
 
@@ -149,8 +151,11 @@ class Head:
                 self.check_mounted()  # a newer format, another spool: nothing more may be written
                 next_check = now + self.settings.sweep
             if woken or now >= next_look:
-                nodes_only = self.waker.native and now - looked < FILES_EVERY
-                looked = looked if nodes_only else now
+                wanted = self.files_are_due(term, now - looked)
+                nodes_only = self.waker.native and (not wanted or now - looked < FILES_EVERY)
+                if not nodes_only:
+                    looked = now
+                    self.waker.news.clear()  # what comes from here on is listed, or is news
                 happened = term.tick(nodes_only)
                 quiet_since = now if happened else quiet_since
                 if happened:
@@ -158,12 +163,17 @@ class Head:
                 idle = now - quiet_since >= IDLE_BEFORE_LEDGER
                 self.keep(term, idle)
                 next_look = time.monotonic() + self.pause(term, idle, happened)
-                if nodes_only:
+                if nodes_only and wanted:
                     next_look = min(next_look, looked + FILES_EVERY)
             self.hearing.expect(max(next_look, time.monotonic()))
             woken = self.waker.wait(max(0.0, min(next_look - time.monotonic(), self.presence.due())))
         if term.keeper.is_due(True):
             self.write_ledger(term)
+
+    def files_are_due(self, term: Term, since: float) -> bool:
+        """Whether to look for files: there is news, one may be complete by now, or none was looked for lately."""
+        news = not self.waker.news.isdisjoint((self.spool.pending, self.spool.requests))
+        return news or term.observer.files_due <= time.monotonic() or since >= FILES_SELDOM
 
     def keep(self, term: Term, idle: bool) -> None:
         """What is done beside the ticks: the ledger, and removing what is too old."""

@@ -55,6 +55,7 @@ class Observer:
         self.missing: dict[str, float] = {}  # waiting file -> since when it is in no listing
         self.leaving: dict[str, int] = {}  # files in pending/ of jobs that ended -> ID; on their way to done/
         self.again: float | None = None  # seconds until something may be complete
+        self.files_due = float("inf")  # when that is so for what stands in the drop boxes (monotonic clock)
         self._left: list[Left] = []
         self._backlog = False  # whether claimed files are left to be read in the next tick
         self._turn, self._turned = 0, float("-inf")
@@ -80,6 +81,10 @@ class Observer:
         else:
             requests = self._take_requests() if fresh or self._requests_are_due() else self._left_requests()
             new = self._take_new(fresh, began)
+        if not nodes_only:
+            self.files_due = float("inf") if self.again is None else time.monotonic() + self.again
+        elif self.files_due < float("inf"):
+            self.look_again(max(0.0, self.files_due - time.monotonic()))
         self._left += self._new.left + self._requests.left
         now = self.intake.clock()
         look = Look(

@@ -65,10 +65,17 @@ class Sleeps:
 # ---- the head
 
 
+class Everywhere(set[str]):
+    """News of every directory, at any time."""
+
+    def isdisjoint(self, other: object) -> bool:
+        return False
+
+
 class Still:
     """A waker without watches; its sleep is the story's next step."""
 
-    native = True
+    native, news = True, Everywhere()
 
     def __init__(self, sleep: Callable[[float], None]) -> None:
         self.sleep = sleep

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from spool_layout.paths import Spool
@@ -14,12 +16,12 @@ from spool_layout.replay import State
 from spool_layout.states import Status
 from spool_layout.storage import Disk, Entry, Seen
 from spoold.core.hearing import Hearing
-from spoold.head import listen, loop
+from spoold.head import listen, loop, observe
 from spoold.head.listen import SELDOM, Listener
 from spoold.head.loop import Head
 from spoold.head.term import Term
 from tests.e2e.cluster import Cluster
-from tests.head.stage import Stage
+from tests.head.stage import SETTINGS, Stage
 
 
 class Counted(Disk):
@@ -39,6 +41,8 @@ class Counted(Disk):
 
 class Clock:
     """A monotonic clock that a test moves."""
+
+    strftime, gmtime = staticmethod(time.strftime), staticmethod(time.gmtime)
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -136,18 +140,21 @@ def test_a_tick_that_is_for_the_nodes_alone_lists_no_files_and_hears_what_ends(t
     stage.audit()
 
 
+@pytest.mark.parametrize(("news", "apart", "looks"), [(True, loop.FILES_EVERY, 4), (False, loop.FILES_SELDOM, 1)])
 def test_the_loop_looks_for_files_at_once_and_then_not_before_a_while(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, news: bool, apart: float, looks: int
 ) -> None:
-    """Woken each 10 ms by nodes, with nothing to do."""
+    """Woken each 10 ms, with nothing to do: by files that are none of a job, or by nodes alone."""
     head = Head(Cluster(tmp_path).spool.root, state=str(tmp_path / "state"))
     monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(observe, "time", clock)
     ticks: list[tuple[float, bool]] = []  # when, and whether for the nodes alone
     waits: list[float] = []
 
     def wait(seconds: float) -> bool:
         waits.append(seconds)
         clock.now += min(max(seconds, 0.001), 0.01)  # time passes, however short the wait is
+        head.waker.news.update({head.spool.pending} if news else ())
         if len(waits) == 20:
             head.stop()
         return True
@@ -165,7 +172,26 @@ def test_the_loop_looks_for_files_at_once_and_then_not_before_a_while(
     finally:
         head.waker.close()
     looked = [now for now, nodes_only in ticks if not nodes_only]
-    assert looked[0] == ticks[0][0] and len(ticks) == 20 and len(looked) == 4
-    assert all(loop.FILES_EVERY <= b - a <= loop.FILES_EVERY + 0.01 for a, b in pairwise(looked))
+    assert looked[0] == ticks[0][0] and len(ticks) == 20 and len(looked) == looks
+    assert all(apart <= b - a <= apart + 0.01 for a, b in pairwise(looked))
     spared = [seconds for (_, nodes_only), seconds in zip(ticks, waits, strict=True) if nodes_only]
-    assert max(spared) <= loop.FILES_EVERY, "a file that came meanwhile is seen then"
+    assert not news or max(spared) <= apart, "a file that came meanwhile is seen then"
+
+
+def test_a_file_that_may_be_complete_is_looked_at_again_though_no_news_came_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    monkeypatch.setattr(observe, "time", clock)
+    monkeypatch.setattr("tests.head.stage.SETTINGS", msgspec.structs.replace(SETTINGS, settle=5.0))
+    stage = Stage(tmp_path / "spool")
+    Path(stage.spool.pending, "slow.yaml").write_text("run: hostname\n")  # no end mark: complete when it was quiet
+    stage.look()
+    assert stage.term is not None and stage.term.again is not None
+    due = stage.term.observer.files_due
+    assert clock.now < due <= clock.now + 5
+    clock.now += 1
+    stage.term.tick(nodes_only=True)
+    assert (stage.term.observer.files_due, stage.term.again) == (due, due - clock.now)
+    clock.now = due
+    stage.term.tick(nodes_only=True)
+    assert stage.term.again == 0.0, "the loop looks for files then"

@@ -87,12 +87,14 @@ def digest(data: bytes) -> str:
 
 def vouched(events: list[AnyEvent]) -> tuple[tuple[int, int], str]:
     """(generation, digest) to begin from, by the records of the newest whole epoch; digest "" if not told."""
-    for event in reversed(events):
-        if isinstance(event, Vouched):
-            return event.generation, event.digest
     first = events[0]
     assert isinstance(first, Sealed)
-    return first.generation, ""
+    return last_vouched(events) or (first.generation, "")
+
+
+def last_vouched(events: list[AnyEvent]) -> tuple[tuple[int, int], str] | None:
+    """(generation, digest) of the last one that these events vouch for."""
+    return next(((e.generation, e.digest) for e in reversed(events) if isinstance(e, Vouched)), None)
 
 
 def load_generation(spool: Spool, disk: Disk, name: tuple[int, int], expected: str = "") -> Ledger | None:
@@ -198,23 +200,29 @@ def _try_present(spool: Spool, disk: Disk) -> Present | None:
     if not listed:
         return Present(State.from_ledger(ledger), ledger, ledger.written, 0, False)
     top = listed[-1]
-    newest = _newest(spool, disk, top, ledger)
-    if newest is None:
+    own = ledger.epoch == top  # then the ledger tells what its file began with, and that may be long ago
+    data = disk.read(spool.events_of(top), ledger.offset if own else 0)
+    if data is None:
         return None
-    first, tail = newest
-    if first is None:
-        return Present(State.from_ledger(ledger), ledger, ledger.written, top, True)
-    name, expected = vouched([first, *tail])
+    first: Sealed | None = None
+    if not own:
+        end = data.find(b"\n") + 1
+        record = decode_event(data[:end]) if end else None
+        if not isinstance(record, Sealed):
+            return None if record else Present(State.from_ledger(ledger), ledger, ledger.written, top, True)
+        first, data = record, data[end:]
+    tail = decode_events(data)[0]
+    name, expected = vouched([first, *tail]) if first else last_vouched(tail) or ((0, 0), "")
     if (ledger.epoch, ledger.seq) < name:
         later = load_generation(spool, disk, name, expected)
         if later is None:
             return None
-        ledger, tail = later, []
+        ledger = later
     state = State.from_ledger(ledger)
-    offset = _catch_up(spool, disk, state, ledger, first, top)
+    offset = _catch_up(spool, disk, state, ledger, first.seals if first else {}, top)
     if offset is None or epochs(spool, disk)[-1] > top:
         return None
-    return Present(state, ledger, max(ledger.written, first.at), top, False, offset)
+    return Present(state, ledger, max(ledger.written, first.at if first else 0.0), top, False, offset)
 
 
 def _fixed_ledger(spool: Spool, disk: Disk) -> Ledger:
@@ -226,31 +234,18 @@ def _fixed_ledger(spool: Spool, disk: Disk) -> Ledger:
         return EMPTY
 
 
-def _newest(spool: Spool, disk: Disk, top: int, ledger: Ledger) -> tuple[Sealed | None, list[AnyEvent]] | None:
-    """The newest epoch's first record, and what follows in it as far as vouching goes; None: start over."""
-    data = disk.read(spool.events_of(top))
-    if data is None:
-        return None
-    end = data.find(b"\n") + 1
-    first = decode_event(data[:end]) if end else None
-    if not isinstance(first, Sealed):
-        return None if first else (None, [])
-    start = ledger.offset if ledger.epoch == top else end
-    return first, decode_events(data[start:])[0]
-
-
-def _catch_up(spool: Spool, disk: Disk, state: State, ledger: Ledger, first: Sealed, top: int) -> int | None:
+def _catch_up(spool: Spool, disk: Disk, state: State, ledger: Ledger, seals: dict[int, int], top: int) -> int | None:
     """Apply what happened after the ledger. The bytes of the newest file that count; None: a file is missing."""
-    ends: dict[int, int | None] = {**first.seals, top: None}
+    ends: dict[int, int | None] = {**seals, top: None}
     taken = 0
     for epoch, end in sorted(ends.items()):
         if epoch < ledger.epoch:
             continue
-        data = disk.read(spool.events_of(epoch))
+        start = ledger.offset if epoch == ledger.epoch else 0
+        data = disk.read(spool.events_of(epoch), start)
         if data is None:
             return None
-        start = ledger.offset if epoch == ledger.epoch else 0
-        events, length = decode_events(data[start:end])
+        events, length = decode_events(data if end is None else data[: max(0, end - start)])
         for event in events:
             state.apply(event)
         taken = start + length

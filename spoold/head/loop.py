@@ -39,6 +39,7 @@ ONCE_MARGIN = 1.0  # seconds beyond the settle time that a `--once` may wait for
 # Seconds between two looks for files while ticks follow each other, where the disk tells of changes: with news of them,
 # and with none. (Not told is what its owner moves out of pending/, or makes readable.)
 FILES_EVERY, FILES_SELDOM = 0.05, 1.0
+LONG, VERY_LONG = 16 << 20, 64 << 20  # bytes of events after which an epoch ends: when idle (20,000 jobs), and else
 IDLE_BEFORE_LEDGER = 1.0  # seconds without an event after which the ledger is written anew
 
 
@@ -134,10 +135,16 @@ class Head:
             raise NotASpool(f"{self.spool.root} is another spool now", "start this head anew")
 
     def lead(self) -> None:
-        """One term, while the lock holds."""
+        """While the lock holds: one term, and another one where its file of events has become long."""
+        while self.lead_one_term() and not self.stopping:
+            log.info("begins a new epoch: the events of the last one have become many")
+
+    def lead_one_term(self) -> bool:
+        """One term. True: it is over because its file of events is long: whoever takes over reads all of it, and so do
+        `fsck` and a client without a ledger; the next term's first ledger packs it away."""
         term = self.begin()
         if term is None:
-            return
+            return False
         self.presence.say("leading", term.epoch.number)
         log.info("leads, epoch %d", term.epoch.number)
         quiet_since, next_look, next_check, looked = time.monotonic(), 0.0, 0.0, 0.0
@@ -162,6 +169,8 @@ class Head:
                     restored.note_led(os.path.dirname(self.kept), term.epoch)
                 idle = now - quiet_since >= IDLE_BEFORE_LEDGER
                 self.keep(term, idle)
+                if not term.keeper.events and term.epoch.offset >= (LONG if idle else VERY_LONG):
+                    return True
                 next_look = time.monotonic() + self.pause(term, idle, happened)
                 if nodes_only and wanted:
                     next_look = min(next_look, looked + FILES_EVERY)
@@ -169,6 +178,7 @@ class Head:
             woken = self.waker.wait(max(0.0, min(next_look - time.monotonic(), self.presence.due())))
         if term.keeper.is_due(True):
             self.write_ledger(term)
+        return False
 
     def files_are_due(self, term: Term, since: float) -> bool:
         """Whether to look for files: there is news, one may be complete by now, or none was looked for lately."""

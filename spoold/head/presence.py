@@ -26,7 +26,8 @@ class Presence:
 
     def __init__(self, spool: Spool, disk: Disk, beat: float, version: str, *, once: bool) -> None:
         self.disk, self.version = disk, version
-        self.host, self.role = socket.gethostname(), ""
+        self.host, self.role, self.epoch = socket.gethostname(), "", 0
+        self.since = 0.0  # when it took that role, by the file server's clock
         self.path = spool.head(f"{self.host}-{'cron' if once else os.getpid()}")
         self.intervals = {"leading": beat, "standby": max(beat, STANDBY), "once": CRON}
         self._renewed: float | None = None
@@ -35,25 +36,27 @@ class Presence:
     def say(self, role: str, epoch: int = 0) -> None:
         """Write the file anew when the role changed, else renew it when that is due."""
         now = time.monotonic()
-        if role != self.role:
-            self._write(role, epoch)
+        if (role, epoch) != (self.role, self.epoch):
+            since = self.since if role == self.role else None  # a new epoch is no new role
+            self._write(role, epoch, since)
             if self._renewed is None:  # only the file's change time tells what the server's clock says
                 self._touch()
-                self._write(role, epoch)
-            self.role = role
+                self._write(role, epoch, since)
+            self.role, self.epoch = role, epoch
         elif self.due() > 0:
             return
         self._touch()
         self._renewed = now
 
-    def _write(self, role: str, epoch: int) -> None:
+    def _write(self, role: str, epoch: int, since: float | None) -> None:
+        self.since = self.clock() if since is None else since
         status = HeadStatus(
             format=FORMAT,
             host=self.host,
             pid=os.getpid(),
             role=role,
             epoch=epoch,
-            since=self.clock(),
+            since=self.since,
             interval=self.intervals[role],
             version=self.version,
         )

@@ -22,11 +22,12 @@ from spool_layout import history, leadership
 from spool_layout.errors import Damaged, Deposed
 from spool_layout.leadership import Epoch
 from spool_layout.paths import Spool
-from spool_layout.records import Assigned, Leader, NodeStatus, Remnant, decode, encode
+from spool_layout.records import Assigned, HeadStatus, Leader, NodeStatus, Remnant, decode, encode
 from spool_layout.settings import load
 from spool_layout.states import Status
 from spool_layout.storage import Disk
 from spoold import restored
+from spoold.head import loop
 from spoold.head import term as terms
 from spoold.head.loop import Head
 from spoold.node import journal
@@ -218,6 +219,60 @@ def test_a_head_whose_lock_was_lost_leads_no_more(tmp_path: Path, monkeypatch: p
             head.lead()
     finally:
         head.waker.close()
+
+
+def test_an_epoch_of_many_events_is_followed_by_the_next_one_and_packed_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to read what a head did in a year; to those who look it led all the time."""
+    cluster = Cluster(tmp_path)
+    head = Head(cluster.spool.root, state=str(tmp_path / "state"))
+    monkeypatch.setattr(loop, "VERY_LONG", 3000)
+    monkeypatch.setattr(loop, "FILES_EVERY", 0.0)  # hardly any time passes here
+    monkeypatch.setattr("spoold.head.keeping.EVENTS", 5)
+    told: list[tuple[int, float]] = []
+
+    def wait(_seconds: float) -> bool:
+        (path,) = Path(cluster.spool.heads).iterdir()
+        said = decode(path.read_bytes(), HeadStatus, str(path))
+        assert said.role == "leading"
+        told.append((said.epoch, said.since))
+        if len(told) < 20:
+            cluster.drop(f"{len(told)}.yaml", "resources: {accelerators: H100:1}\nrun: hostname\n...\n")
+            head.waker.news.add(cluster.spool.pending)
+        else:
+            head.stop()
+        return True
+
+    monkeypatch.setattr(head.waker, "wait", wait)
+    try:
+        head.lead()
+    finally:
+        head.waker.close()
+    assert told[0][0] == 1 and told[-1][0] >= 3 and len({since for _, since in told}) == 1
+    assert history.epochs(cluster.spool, Disk())[0] >= told[-1][0] - 1  # the others are in the archive
+    assert list(history.read_present(cluster.spool, Disk()).state.jobs) == list(range(1, 20))
+    cluster.sound()
+
+
+def test_a_client_reads_of_a_long_epoch_what_came_after_its_last_ledger(folder: Path) -> None:
+    s = Stage(folder)
+    for number in range(30):
+        s.drop(f"j{number}", CPU)
+    s.look()
+    s.write_ledger()
+    before = Path(s.spool.events_of(1)).stat().st_size
+    s.drop("late", CPU)
+    s.look()
+    asked: list[int] = []
+
+    class Noted(Disk):
+        def read(self, path: str, start: int = 0) -> bytes | None:
+            asked.extend([start] if path == s.spool.events_of(1) else [])
+            return super().read(path, start)
+
+    assert len(history.read_present(s.spool, Noted()).state.jobs) == 31
+    assert asked and all(before / 2 < start <= before for start in asked)
 
 
 def test_a_reader_begins_anew_where_another_head_led_while_it_read(folder: Path) -> None:

@@ -16,7 +16,6 @@ The second needs no permission to write and works with every daemon dead.
 
 from __future__ import annotations
 
-import hashlib
 from typing import NamedTuple
 
 from spool_layout.errors import Damaged
@@ -82,6 +81,8 @@ def _newest_sealed(spool: Spool, disk: Disk) -> tuple[int, bool]:
 
 def digest(data: bytes) -> str:
     """SHA-256, hex: of task texts and of ledger generations."""
+    import hashlib  # a reader of the present mostly needs none
+
     return hashlib.sha256(data).hexdigest()
 
 

@@ -21,7 +21,7 @@ FINISHED, PENDING = 10_000, 1_000
 REPEATS = 5  # of each command in a round, of which the median counts
 BARE = "python -c pass"
 SUBMIT = Path(__file__).parents[2] / "contrib/spool-submit.sh"
-SKYSPOOL = [sys.executable, "-m", "skyspool"]
+SKYSPOOL = [str(Path(sys.executable).with_name("skyspool"))]
 
 
 def prompt(place: Place, rounds: int, finished: int = FINISHED, others_too: bool = True) -> list[Figure]:

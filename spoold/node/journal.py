@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 
 from spool_layout.records import Assignment, Remnant
-from spoold.node.workplace import Workplace
+from spoold.node.workplace import Workplace, write_text
 
 LONGEST = 16 << 20  # bytes; then the older half is dropped
 
@@ -23,10 +23,8 @@ def note(place: Workplace, assignment: Assignment, version: tuple[int, int]) -> 
     a = assignment
     line = {"version": version, "id": a.id, "attempt": a.attempt, "name": a.name, "user": a.user, "uid": a.uid}
     path = _path(place)
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-        size = file.tell()
-    if size > LONGEST:
+    write_text(path, json.dumps(line) + "\n", how=os.O_APPEND)
+    if os.stat(path).st_size > LONGEST:
         _shorten(path)
 
 

@@ -11,6 +11,7 @@ cut and done again:
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -36,9 +37,8 @@ def prepare(place: Workplace, key: str, order: dict[str, Any], scripts: dict[str
         os.chmod(private, 0o771)
     draft = Attempt(private)
     for name, text in scripts.items():
-        with open(draft.file(name), "w", encoding="utf-8") as file:
-            file.write(text)
-    draft.write("order.json", order)
+        draft.put(name, text)
+    draft.put("order.json", json.dumps(order), 0o600)
     os.rename(private, place.attempt(key).path)
 
 

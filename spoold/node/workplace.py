@@ -42,6 +42,7 @@ from spool_layout.errors import Taken
 from spoold.local import boot_id
 
 FOR_OWNERS = 0o644  # of what a job's owner reads before the exec; nothing of anybody's is in it
+PAGE, PIECE = 4096, 65536  # bytes: the kernel's smallest page, and what is read at once
 TRIES = 20  # of a lock: whoever asks whether it is held holds it for an instant
 
 
@@ -230,6 +231,10 @@ class Attempt:
         """Put a JSON file in place, whole."""
         write(self.file(name), value, mode)
 
+    def put(self, name: str, text: str, mode: int = 0o666) -> None:
+        """Write one of its files while nobody knows of it: its directory is made under another name."""
+        write_text(self.file(name), text, mode)
+
     def mark(self, by: str, **more: object) -> bool:
         """Put the marker there if absent. by: "supervisor" or "runner"; more: what else it says. True: it is ours."""
         said = {"by": by, "pid": os.getpid(), "start": start_time(os.getpid()), "boot": boot_id(), **more}
@@ -259,19 +264,29 @@ def is_free(path: str) -> bool:
     return True
 
 
-def read(path: str) -> str | None:
-    """A small text file, or None."""
+def read(path: str, ours: bool = False) -> str | None:
+    """A small text file, or None. ours: a regular file that nobody writes to any more.
+
+    By calls of its own, since open() makes twice as many, and a dozen files are read for each job. What is within the
+    first page of a regular file comes whole; what the kernel makes (proc(5)) may come piece by piece.
+    """
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            pieces = [os.read(descriptor, PIECE)]
+            while len(pieces[-1]) >= (PAGE if ours and len(pieces) == 1 else 1):
+                pieces.append(os.read(descriptor, PIECE))
+        finally:
+            os.close(descriptor)
     except (FileNotFoundError, ProcessLookupError, NotADirectoryError):
         return None
+    return b"".join(pieces).decode("utf-8", "replace")
 
 
 def read_json(path: str) -> Any:
-    """A small JSON file, or None where it is missing."""
+    """A small JSON file of ours, or None where it is missing."""
     try:
-        return json.loads(read(path) or "null")
+        return json.loads(read(path, ours=True) or "null")
     except ValueError:
         return None  # a power loss left it without its content; the boot is another one then
 
@@ -280,12 +295,23 @@ def write(path: str, value: Any, mode: int = 0o600) -> None:
     """Replace a small JSON file, whole. Nobody else can read it, by default: an order holds the job's secrets."""
     private = f"{path}.{os.urandom(4).hex()}"
     try:
-        with open(private, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, mode)) as file:
-            file.write(json.dumps(value))
+        write_text(private, json.dumps(value), mode)
         os.replace(private, path)
     except OSError:
         _discard(private)
         raise
+
+
+def write_text(path: str, text: str, mode: int = 0o666, how: int = os.O_TRUNC) -> None:
+    """Write to a text file where nobody looks yet. mode: of a new one, but for what the umask takes; how: O_TRUNC, for
+    all that is in it, or O_APPEND."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | how, mode)
+    try:
+        data = memoryview(text.encode())
+        while data:  # where the disk is full it takes a part, and then says so
+            data = data[os.write(descriptor, data) :]
+    finally:
+        os.close(descriptor)
 
 
 def _discard(private: str) -> None:
@@ -307,8 +333,7 @@ def link_new(path: str, text: str) -> bool:
     """Put a small text file there if absent. True: it is ours."""
     private = f"{path}.{os.urandom(4).hex()}"
     try:
-        with open(private, "w", encoding="utf-8") as file:
-            file.write(text)
+        write_text(private, text)
         return _link(private, path)
     finally:
         _discard(private)

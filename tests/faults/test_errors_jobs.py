@@ -182,7 +182,7 @@ class Jobs:
             # These write to the local disk, past the one port; in this fork alone each of their calls can fail.
             for module in (workplace, starter, job):
                 module.os = port  # type: ignore[attr-defined]
-            workplace.open = job.open = port.opened  # type: ignore[attr-defined]
+            job.open = port.opened  # type: ignore[attr-defined]
             plan_in(port, plan)
             with port:
                 work(port)

@@ -19,14 +19,17 @@ class Cut(BaseException):
 
 def cut_before(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kill whoever writes this file of an attempt, before it is there."""
-    real = Attempt.write
 
-    def write(attempt: Attempt, file: str, value: object) -> None:
-        if file == name:
-            raise Cut
-        real(attempt, file, value)
+    def cut(real: Callable[..., None]) -> Callable[..., None]:
+        def write(attempt: Attempt, file: str, *more: object) -> None:
+            if file == name:
+                raise Cut
+            real(attempt, file, *more)
 
-    monkeypatch.setattr(Attempt, "write", write)
+        return write
+
+    for how in ("put", "write"):
+        monkeypatch.setattr(Attempt, how, cut(getattr(Attempt, how)))
 
 
 @pytest.fixture

@@ -176,9 +176,14 @@ class Os(Calls):
         if path.startswith(ROOT):
             return self._add(process, process.host.client.open(path, flags, mode))
         disk = process.host.disk
+        if path.startswith("/proc"):
+            return self._add(process, LocalFile(disk, proc.file(process.host, path), path))
         if flags & os.O_CREAT and not disk.exists(path):
             disk.put(path, Node(self.world.now))
-        return self._add(process, LocalFile(disk, disk.find(path), path))
+        file = LocalFile(disk, disk.find(path), path)
+        if flags & os.O_TRUNC:
+            file.truncate()
+        return self._add(process, file)
 
     def close(self, fd: int) -> None:
         """close(2)."""
@@ -462,9 +467,7 @@ def open_of(world: World) -> Any:
         assert process is not None and not path.startswith((ROOT, "/etc", "/sys")), path
         process.step()
         if path.startswith("/proc"):
-            node = Node(world.now)
-            node.data = proc.read(process.host, path)
-            return Stream.of(node, mode)
+            return Stream.of(proc.file(process.host, path), mode)
         return Stream(process.host.disk, path, mode, encoding)
 
     return opened

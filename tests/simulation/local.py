@@ -176,19 +176,24 @@ class LocalFile:
 
     def __init__(self, disk: LocalDisk, node: Node, path: str) -> None:
         self.disk, self.node, self.path = disk, node, path
+        self.position = 0
 
     def read(self, count: int) -> bytes:
         """read(2): of a FIFO what is in it."""
-        data = self.node.data[:count]
-        if self.node.fifo:
-            if not data:
-                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        if self.node.children is not None:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.path)
+        data = self.node.data[self.position : self.position + count]
+        if not self.node.fifo:
+            self.position += len(data)
+        elif not data:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        else:
             self.node.data = self.node.data[count:]
         return data
 
     def write(self, data: bytes, offset: int | None = None) -> int:
-        """write(2), at the end."""
-        self.node.data = (self.node.data + data)[-65536:]
+        """write(2), at the end; a FIFO that nobody reads keeps so much."""
+        self.node.data = (self.node.data + data)[-65536 if self.node.fifo else 0 :]
         self.node.changed = self.disk.now
         return len(data)
 

@@ -6,6 +6,8 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
+from tests.simulation.local import Node
+
 if TYPE_CHECKING:
     from tests.simulation.hosts import Host
     from tests.simulation.world import Process
@@ -22,8 +24,15 @@ def listdir(host: Host, path: str) -> list[str]:
     return [words[1]]
 
 
+def file(host: Host, path: str) -> Node:
+    """A file in it, as it is now."""
+    node = Node(host.world.now)
+    node.data = read(host, path)
+    return node
+
+
 def read(host: Host, path: str) -> bytes:
-    """A file in it."""
+    """What such a file says."""
     words = path.strip("/").split("/")
     process = _find(host, words[1], path)
     what = words[-1]

@@ -25,6 +25,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Set
 
 import msgspec
 
@@ -517,6 +518,7 @@ class Runner:
 
     def status(self, left: bool) -> NodeStatus:
         """What status.json says, with the last beat."""
+        attempts = self.phases()
         return msgspec.structs.replace(
             self.about,
             incarnation=self.incarnation,
@@ -530,17 +532,17 @@ class Runner:
             seen=self.seen,
             read=self.read_version,
             read_incarnation=self.read_incarnation,
-            attempts=self.phases(),
+            attempts=attempts,
             left=left,
             went_back=self.went_back,
-            meanwhile=self.meanwhile or self.unnamed(),
+            meanwhile=self.meanwhile or self.unnamed(attempts.keys()),
         )
 
-    def unnamed(self) -> list[Remnant]:
+    def unnamed(self, remembered: Set[str]) -> list[Remnant]:
         """What runs here and the head does not name: it was begun in a time that a restored spool has forgotten."""
         if self.read_version != self.seen:
             return []
-        keys = set(self.place.remembered()) - self.assigned.attempts.keys() - self.final.keys()
+        keys = {*(remembered - self.assigned.attempts.keys() - self.final.keys())}
         return journal.of(self.place, keys) if keys else []
 
 

@@ -58,7 +58,7 @@ def stand(attempt: Attempt) -> Phase:
         return msgspec.convert(attempt.read("outcome"), Phase)
     if "marker" not in names:
         return Phase("starting")
-    if attempt.read("marker")["by"] == "runner":
+    if attempt.marker["by"] == "runner":
         return Phase("never", reason="was marked never to be started")  # cut before its outcome was written
     if "fail" in names and (failed := attempt.read("fail")):
         return Phase("exited", stage="setup", code=1, reason=failed["reason"])
@@ -84,7 +84,7 @@ def recorded(attempt: Attempt) -> Phase | None:
 
 def is_orphaned(attempt: Attempt, phase: Phase) -> bool:
     """Whether the attempt was begun, is not over, and its supervisor is dead."""
-    begun = phase.phase in ("starting", "setup", "ready", "running") and attempt.has("marker")
+    begun = phase.phase in ("starting", "setup", "ready", "running") and attempt.is_marked()
     return begun and supervisor(attempt) is None
 
 
@@ -112,7 +112,7 @@ def _live(attempt: Attempt, phase: str, stage: str) -> Phase:
 
 def supervisor(attempt: Attempt) -> Process | None:
     """The supervisor of an attempt, if it lives."""
-    marker = attempt.read("marker") or {}
+    marker = attempt.marker or {}
     if marker.get("by") != "supervisor" or marker["boot"] != boot_id() or not is_alive(marker["pid"], marker["start"]):
         return None
     if may_raise() and not is_of_starter(marker["pid"]):
@@ -145,12 +145,12 @@ def group(attempt: Attempt) -> Group:
     present starter would name, it is."""
     if may_raise():
         return cgroups.here().group(attempt.path, 1)
-    return Group(**(attempt.read("marker") or {}).get("cgroups", {}))
+    return Group(**(attempt.marker or {}).get("cgroups", {}))
 
 
 def processes(attempt: Attempt) -> list[Process]:
     """Every live process of the attempt, its supervisor left out."""
-    if (attempt.read("marker") or {}).get("boot") != boot_id():
+    if (attempt.marker or {}).get("boot") != boot_id():
         return []  # a reboot has ended them; their numbers may be others' by now
     watcher = supervisor(attempt)
     found = containment.of_groups([group(attempt)])

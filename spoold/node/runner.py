@@ -91,6 +91,7 @@ class Runner:
         self.waker = Waker(self.local, ignored=OWN_FILES)
         self.pace = Pace(self.settings.poll, self.settings.idle_poll)
         self.attention = Attention()
+        self.known: dict[str, Attempt] = {}  # those that are remembered, with what was read of them for good
         self.standing: dict[str, Phase] = {}  # attempt -> where it stood when it was looked at last
         self.urged: dict[str, int] = {}  # attempt that was begun, and may go -> lapses when that was said
         self.named: dict[str, tuple[int, ...]] = {}  # attempt -> the version that named it first
@@ -296,7 +297,7 @@ class Runner:
         """Do what is due for one attempt that is assigned."""
         if key in self.final:
             return
-        attempt = self.place.attempt(key)
+        attempt = self.attempt(key)
         if assignment.want == "stop":
             self.end(attempt)
         elif self.assigned.incarnation != self.incarnation:
@@ -328,7 +329,7 @@ class Runner:
     def urge(self, attempt: Attempt, assignment: Assignment) -> None:
         """Repeat an order that was not carried out yet; say `go`."""
         self.let_go(attempt, assignment)
-        if not attempt.has("marker"):
+        if not attempt.is_marked():
             self.starters.order(attempt.key)
         elif may_go(assignment):
             self.urged[attempt.key] = self.lapses
@@ -351,11 +352,11 @@ class Runner:
     def end(self, attempt: Attempt) -> None:
         """Heed a `stop`: never started, it never will be; started, everything of it is ended."""
         never = Phase("never", reason="stopped before it began")
-        if not attempt.has("marker"):
+        if not attempt.is_marked():
             if not attempt.names():
                 progress.prepare(self.place, attempt.key, {"version": self.seen}, {})
             attempt.mark("runner")
-        if (attempt.read("marker") or {}).get("by") == "runner":
+        if (attempt.marker or {}).get("by") == "runner":
             progress.settle(self.place, attempt.key, never, self.seen)
         else:
             self.clean(attempt, progress.stand(attempt))
@@ -369,11 +370,16 @@ class Runner:
 
     def phases(self) -> dict[str, Phase]:
         """Phase of every attempt that is remembered."""
-        known = {key: self.final.get(key) or self._known(key) for key in self.place.remembered()}
+        self.known = {key: self.attempt(key) for key in self.place.remembered()}
+        known = {key: self.final.get(key) or self._stood(key) for key in self.known}
         self.standing = {key: phase or self.try_to_stand(key) for key, phase in known.items()}
         return self.standing
 
-    def _known(self, key: str) -> Phase | None:
+    def attempt(self, key: str) -> Attempt:
+        """The place of an attempt: the same one for as long as it is remembered."""
+        return self.known.get(key) or self.place.attempt(key)
+
+    def _stood(self, key: str) -> Phase | None:
         """Where an attempt stood, if nobody said that this has changed."""
         phase = self.standing.get(key)
         exited = phase is not None and phase.phase == "exited"  # each pass goes on with what is left of it
@@ -395,7 +401,7 @@ class Runner:
 
     def stand(self, key: str) -> Phase:
         """Where one attempt stands now, after cleaning up where that is due."""
-        attempt = self.place.attempt(key)
+        attempt = self.attempt(key)
         phase = progress.stand(attempt)
         if progress.is_orphaned(attempt, phase):
             phase = progress.stand(attempt)  # its supervisor may have written the end just before
@@ -421,7 +427,7 @@ class Runner:
         self.flusher.follow(frozenset(path for logs in self.logs.values() for path in logs))
 
     def _logs_of(self, key: str) -> tuple[str, ...]:
-        order = self.place.attempt(key).read("order.json") or {}
+        order = self.attempt(key).read("order.json") or {}
         return tuple(order[name] for name in ("setup_log", "run_log") if name in order)
 
     def forget(self) -> bool:
@@ -430,10 +436,11 @@ class Runner:
             return False
         gone = [key for key in self.final if key not in self.assigned.attempts and self._was_named_before(key)]
         for key in gone:
-            progress.forget(self.place.attempt(key))
+            progress.forget(self.attempt(key))
             self.cleaner.forget(key)
             self.urged.pop(key, None)
             self.named.pop(key, None)
+            self.known.pop(key, None)
             del self.final[key]
         for key in self.troubles.keys() - {ASSIGNED, LOCAL, *self.assigned.attempts}:
             del self.troubles[key]
@@ -441,7 +448,7 @@ class Runner:
 
     def _was_named_before(self, key: str) -> bool:
         if key not in self.named:
-            order = self.place.attempt(key).read("order.json") or {}
+            order = self.attempt(key).read("order.json") or {}
             self.named[key] = tuple(order.get("version", (0, 0)))
         return self.named[key] < self.seen
 

@@ -195,6 +195,7 @@ class Attempt:
     def __init__(self, path: str) -> None:
         self.path = path
         self.key = os.path.basename(path)
+        self._marker: Any = None
 
     @property
     def spool_id(self) -> str:
@@ -234,6 +235,17 @@ class Attempt:
     def put(self, name: str, text: str, mode: int = 0o666) -> None:
         """Write one of its files while nobody knows of it: its directory is made under another name."""
         write_text(self.file(name), text, mode)
+
+    @property
+    def marker(self) -> Any:
+        """What the marker says, or None. It is put there once, and nobody writes it anew: what was read holds."""
+        if self._marker is None:
+            self._marker = self.read("marker")
+        return self._marker
+
+    def is_marked(self) -> bool:
+        """Whether the marker is there."""
+        return self._marker is not None or self.has("marker")
 
     def mark(self, by: str, **more: object) -> bool:
         """Put the marker there if absent. by: "supervisor" or "runner"; more: what else it says. True: it is ours."""

@@ -176,7 +176,7 @@ def test_a_supervisor_is_known_by_pid_start_and_boot(attempt: Attempt, stranger:
     marker = {"by": "supervisor", "pid": stranger.pid, "start": start, "boot": boot_id()}
     for wrong in ({"start": start + 1}, {"boot": "the boot before"}, {"by": "runner"}, {"pid": 1 << 22}):
         put(attempt, marker={**marker, **wrong})
-        assert progress.supervisor(attempt) is None
+        assert progress.supervisor(Attempt(attempt.path)) is None
     put(attempt, marker=marker)
     assert progress.supervisor(attempt) == (stranger.pid, start)
 

@@ -412,6 +412,21 @@ def test_what_is_over_is_reported_until_a_higher_version_omits_it(up: Site) -> N
     assert up.status().seen == version and up.place.remembered() == []
 
 
+def test_what_was_forgotten_and_is_assigned_anew_begins_anew(up: Site) -> None:
+    key, runner = up.task(1, proving(up, "one", "exit 0")), up.runner
+    assert runner is not None
+    wanted = up.wanted[key]
+    for times in (1, 2):
+        up.wanted[key] = wanted
+        up.assign()
+        up.ended(key)
+        assert proof(up) == ["one"] * times and runner.attempt(key).marker
+        del up.wanted[key]
+        up.assign()
+        up.until(lambda: not up.phase(key))
+        assert runner.attempt(key).marker is None
+
+
 def test_nothing_is_forgotten_before_a_report_says_so(up: Site) -> None:
     key = up.task(1, "run: exit 0\n")
     up.assign()

@@ -61,6 +61,17 @@ def test_drafts_are_no_attempts(place: Workplace) -> None:
     assert place.remembered() == ["1.1"]
 
 
+def test_a_marker_is_read_once(place: Workplace) -> None:
+    os.mkdir(place.attempt("1.1").path)
+    attempt = place.attempt("1.1")
+    assert attempt.marker is None and not attempt.is_marked()
+    assert place.attempt("1.1").mark("runner")
+    assert attempt.is_marked() and attempt.marker["by"] == "runner"
+    os.unlink(attempt.file("marker"))
+    assert attempt.is_marked() and attempt.marker["by"] == "runner"
+    assert not place.attempt("1.1").is_marked()
+
+
 # ---- locks
 
 

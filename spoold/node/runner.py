@@ -93,6 +93,7 @@ class Runner:
         self.attention = Attention()
         self.known: dict[str, Attempt] = {}  # those that are remembered, with what was read of them for good
         self.standing: dict[str, Phase] = {}  # attempt -> where it stood when it was looked at last
+        self.let: dict[str, int] = {}  # attempt -> lapses when `go` was last said of it, as far as we said it
         self.urged: dict[str, int] = {}  # attempt that was begun, and may go -> lapses when that was said
         self.named: dict[str, tuple[int, ...]] = {}  # attempt -> the version that named it first
         self.changed_at: float | None = None  # since when there is something to report that nobody waits for
@@ -324,6 +325,8 @@ class Runner:
         journal.note(self.place, assignment, self.seen)
         progress.prepare(self.place, key, order, scripts)
         self.named[key] = self.seen
+        if "go" in order:
+            self.let[key] = self.lapses
         self.starters.order(key)
 
     def urge(self, attempt: Attempt, assignment: Assignment) -> None:
@@ -337,7 +340,7 @@ class Runner:
     def let_go(self, attempt: Attempt, assignment: Assignment) -> None:
         """Say that run may begin once setup is over here, if that was not said with the order. Said anew after a lapse,
         since the head confirmed the attempt to this incarnation."""
-        if not may_go(assignment):
+        if not may_go(assignment) or self.let.get(attempt.key) == self.lapses:
             return
         said = attempt.read("go") or (attempt.read("order.json") or {}).get("go") or {}
         if said.get("lapses") == self.lapses:
@@ -438,6 +441,7 @@ class Runner:
         for key in gone:
             progress.forget(self.attempt(key))
             self.cleaner.forget(key)
+            self.let.pop(key, None)
             self.urged.pop(key, None)
             self.named.pop(key, None)
             self.known.pop(key, None)

@@ -237,8 +237,9 @@ def for_everybody(order: dict[str, Any], reason: str) -> str:
 def _bash(attempt: Attempt, stage: str, order: dict[str, Any]) -> list[str]:
     """The words of bash. A login job's bash is interactive, as under SkyPilot, so that ~/.bashrc is read in full.
 
-    Without a terminal such a bash says twice that it has no job control. It starts with its errors going nowhere, the
-    log as descriptor 9; the first thing that its rc file does is to send errors to the log again.
+    Without a terminal such a bash says twice that it has no job control. It starts with its errors going nowhere; the
+    first thing that its rc file does is to send them to the log again, where its output goes. (A further descriptor of
+    the log would have to be closed, and for NFS each close is a flush.)
 
     It gets the commands in memory: a script that it cannot look at it takes for an empty one, which succeeds.
     """
@@ -246,7 +247,6 @@ def _bash(attempt: Attempt, stage: str, order: dict[str, Any]) -> list[str]:
     script = in_memory(texts[stage] if texts else _commands(attempt, stage))
     if order["shell"] == "plain":
         return ["bash", script]
-    os.dup2(1, 9)
     null = os.open("/dev/null", os.O_WRONLY)
     os.dup2(null, 2)
     return ["bash", "--rcfile", in_memory(RCFILE) if texts else order["rcfile"], "-i", script]

@@ -6,7 +6,7 @@ from __future__ import annotations
 # does not inherit the trap, and waits are cut by the same signal, which goes to every process of the job. It would also
 # write ~/.bash_history at its end. A ~/.bashrc that sets PATH anew must not take the container wrappers from the front,
 # where they stand once.
-RCFILE = """exec 2>&9 9>&-
+RCFILE = """exec 2>&1
 trap 'exit 143' TERM
 if [ -f ~/.bashrc ]; then . ~/.bashrc; fi
 unset HISTFILE

@@ -36,6 +36,7 @@ from spoold.node.supervisor import supervise
 from spoold.node.workplace import Workplace, start_time
 
 IDLE = 10.0  # seconds without a runner after which it ends: a runner that was killed is mostly started again at once
+LOOK = 1.0  # seconds between two looks whether there is one, however often it is woken
 
 
 class Starter:
@@ -51,6 +52,7 @@ class Starter:
         self.rest = ""
         self.resting = Resting()
         self.seen_runner = time.monotonic()
+        self.last_look, self.too_soon = float("-inf"), False
 
     def run(self) -> None:
         """Until there is nobody to do it for."""
@@ -64,7 +66,7 @@ class Starter:
         poll.register(self.resting.ours, select.POLLIN)
         gc.freeze()  # what is here by now stays shared with the supervisors
         while not self.is_over():
-            poll.poll(IDLE * 500)
+            poll.poll(1000 * (LOOK if self.too_soon else IDLE / 2))
             drain(self.woken)
             self.note_ended(reap())
             self.resting.hear()
@@ -74,6 +76,10 @@ class Starter:
 
     def is_over(self) -> bool:
         """Whether it has been without a runner for long enough; or its directory is gone."""
+        self.too_soon = time.monotonic() - self.last_look < LOOK
+        if self.too_soon:
+            return False
+        self.last_look = time.monotonic()
         if not os.path.isdir(self.place.attempts):
             return True
         if self.place.has_runner():

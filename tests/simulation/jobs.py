@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from spoold.node import job, supervisor
-from spoold.node.starter import Starter, reap
+from spoold.node.starter import LOOK, Starter, reap
 from spoold.node.workplace import Workplace
 from tests.simulation.hosts import Host
 from tests.simulation.world import Process, World
@@ -114,7 +114,7 @@ class OneStarter(Starter):
         self.orders = _os().open(self.place.orders, os.O_RDWR | os.O_NONBLOCK)
         # In place of the product's, whose socket pair would be the real kernel's: the starter uses both alike.
         self.resting = Rest(self.process)  # type: ignore[assignment]
-        self.seen_runner = host.monotonic()
+        self.seen_runner, self.last_look = host.monotonic(), float("-inf")
         host.listeners[self.place.orders] = [lambda: host.world.wake(self.process)]
 
     def run(self) -> None:
@@ -126,7 +126,7 @@ class OneStarter(Starter):
             for key in self.read_orders():
                 self.process.on_fork = lambda key=key: supervise(self.process, self.place.path, key, self.resting)
                 self.look_at(key)
-            self.process.wait(IDLE)
+            self.process.wait(LOOK if self.too_soon else IDLE)
 
 
 class Rest:

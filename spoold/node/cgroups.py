@@ -312,7 +312,7 @@ def keyed(directory: str, name: str) -> dict[str, int]:
     if not directory:
         return {}
     try:
-        lines = (read(os.path.join(directory, name)) or "").splitlines()
+        lines = (read(os.path.join(directory, name), at_once=True) or "").splitlines()
     except OSError:  # ENODEV: it is being removed
         return {}
     return {key.strip(): int(value) for line in lines for key, _, value in [line.rpartition(" ")]}

@@ -121,7 +121,7 @@ def _live(pid: int, fields: list[str] | None) -> Process | None:
 
 def stat_fields(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat after the name: state, ppid, pgrp, session, …"""
-    text = read(f"/proc/{pid}/stat")
+    text = read(f"/proc/{pid}/stat", at_once=True)
     return text[text.rindex(")") + 2 :].split() if text else None
 
 

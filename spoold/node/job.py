@@ -22,7 +22,7 @@ from spoold.node import gitlogin
 from spoold.node.rcfile import RCFILE
 from spoold.node.rights import may_raise, raised
 from spoold.node.unfit import Unfit
-from spoold.node.workplace import Attempt, write
+from spoold.node.workplace import Attempt, read_bytes, write
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 SHIELD = "/proc/self/oom_score_adj"  # proc(5)
@@ -244,25 +244,25 @@ def _bash(attempt: Attempt, stage: str, order: dict[str, Any]) -> list[str]:
     It gets the commands in memory: a script that it cannot look at it takes for an empty one, which succeeds.
     """
     texts = order.get("scripts")
-    script = in_memory(texts[stage] if texts else _commands(attempt, stage))
+    script = in_memory(as_bytes(texts[stage]) if texts else read_bytes(attempt.file(f"{stage}.sh"), at_once=True))
     if order["shell"] == "plain":
         return ["bash", script]
     null = os.open("/dev/null", os.O_WRONLY)
     os.dup2(null, 2)
-    return ["bash", "--rcfile", in_memory(RCFILE) if texts else order["rcfile"], "-i", script]
+    return ["bash", "--rcfile", in_memory(as_bytes(RCFILE)) if texts else order["rcfile"], "-i", script]
 
 
-def _commands(attempt: Attempt, stage: str) -> str:
-    with open(attempt.file(f"{stage}.sh"), encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return file.read()
+def as_bytes(text: str) -> bytes:
+    """What of a task is no UTF-8 is kept as it is."""
+    return text.encode("utf-8", "surrogateescape")
 
 
-def in_memory(text: str) -> str:
+def in_memory(text: bytes) -> str:
     """A path under which bash reads this text, which nobody else can have changed. The first thing that it does is to
     close the descriptor, which the job's processes would inherit; on the first line, so that lines count as they did.
     """
     file = os.memfd_create("job", 0)
-    data = f"exec {file}<&-; {text}".encode("utf-8", "surrogateescape")
+    data = f"exec {file}<&-; ".encode() + text
     while data:
         data = data[os.write(file, data) :]
     return f"/proc/self/fd/{file}"

@@ -276,29 +276,34 @@ def is_free(path: str) -> bool:
     return True
 
 
-def read(path: str, ours: bool = False) -> str | None:
-    """A small text file, or None. ours: a regular file that nobody writes to any more.
-
-    By calls of its own, since open() makes twice as many, and a dozen files are read for each job. What is within the
-    first page of a regular file comes whole; what the kernel makes (proc(5)) may come piece by piece.
-    """
+def read(path: str, at_once: bool = False) -> str | None:
+    """A small text file, or None. at_once: see read_bytes."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            pieces = [os.read(descriptor, PIECE)]
-            while len(pieces[-1]) >= (PAGE if ours and len(pieces) == 1 else 1):
-                pieces.append(os.read(descriptor, PIECE))
-        finally:
-            os.close(descriptor)
+        return read_bytes(path, at_once).decode("utf-8", "replace")
     except (FileNotFoundError, ProcessLookupError, NotADirectoryError):
         return None
-    return b"".join(pieces).decode("utf-8", "replace")
+
+
+def read_bytes(path: str, at_once: bool = False) -> bytes:
+    """A small file. OSError. at_once: one that nobody writes to any more, or that the kernel makes as one record
+    (proc(5)); of these, the first page comes whole. What the kernel lists may come piece by piece.
+
+    By calls of its own, since open() makes twice as many, and a dozen files are read for each job.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pieces = [os.read(descriptor, PIECE)]
+        while len(pieces[-1]) >= (PAGE if at_once and len(pieces) == 1 else 1):
+            pieces.append(os.read(descriptor, PIECE))
+    finally:
+        os.close(descriptor)
+    return b"".join(pieces)
 
 
 def read_json(path: str) -> Any:
     """A small JSON file of ours, or None where it is missing."""
     try:
-        return json.loads(read(path, ours=True) or "null")
+        return json.loads(read(path, at_once=True) or "null")
     except ValueError:
         return None  # a power loss left it without its content; the boot is another one then
 
@@ -373,13 +378,13 @@ def boot_time() -> float:
 
 def start_time(pid: int) -> int | None:
     """When a process started, in clock ticks since boot (proc(5), field 22); None: there is none."""
-    text = read(f"/proc/{pid}/stat")
+    text = read(f"/proc/{pid}/stat", at_once=True)
     return int(text[text.rindex(")") + 2 :].split()[19]) if text else None
 
 
 def is_alive(pid: int, start: int | None) -> bool:
     """Whether the process that was given this pid at this time still is, zombies not counted."""
-    text = read(f"/proc/{pid}/stat")
+    text = read(f"/proc/{pid}/stat", at_once=True)
     if not text:
         return False
     fields = text[text.rindex(")") + 2 :].split()

@@ -25,6 +25,10 @@ ARRIVALS: Final = Mask(
     | InotifyConstants.IN_DELETE
 )
 
+# A file was put in place, whole, as all are in a node's directory. What is written before, under a private name, then
+# wakes nobody: each wake-up of the thread that hears of it costs more than a look.
+REPLACED: Final = Mask(InotifyConstants.IN_MOVED_TO)
+
 
 class Waker:
     """One sleeper and all that may wake it. Not for several threads, save `ring`."""

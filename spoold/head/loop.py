@@ -29,7 +29,7 @@ from spoold.head.admission import admit
 from spoold.head.presence import CRON, Presence
 from spoold.head.term import Term
 from spoold.local import boot_id, state_dir, version
-from spoold.wake import Pace, Waker
+from spoold.wake import REPLACED, Pace, Waker
 
 log = logging.getLogger("spoold.head")
 
@@ -216,7 +216,7 @@ class Head:
     def pause(self, term: Term, idle: bool, happened: bool) -> float:
         """Seconds to sleep at most before the next look."""
         for node in term.observer.nodes.listed:
-            self.waker.watch(self.spool.node(node))
+            self.waker.watch(self.spool.node(node), REPLACED)
         times = [self.settings.sweep, self.hearing.next_change(time.monotonic())]
         if not self.waker.native:
             times.append(self.pace.step(happened))

@@ -47,7 +47,7 @@ from spoold.node.order import Orders
 from spoold.node.spawning import Starters
 from spoold.node.workplace import FOR_OWNERS, Attempt, Workplace, boot_time, place_of
 from spoold.restored import PAUSE, WentBack, runner_knows_more
-from spoold.wake import Pace, Waker
+from spoold.wake import REPLACED, Pace, Waker
 
 log = logging.getLogger("spoold.node")
 
@@ -220,7 +220,7 @@ class Runner:
     def step(self) -> None:
         """One pass."""
         self.were_ending, self.ending = self.ending, set()
-        self.waker.watch(self.spool.node(self.node))
+        self.waker.watch(self.spool.node(self.node), REPLACED)
         if self.written is None or self.notice_lapse():
             self.report(force=True)
         self.starters.look()

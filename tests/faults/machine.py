@@ -178,7 +178,7 @@ class Deaf:
     def __init__(self, local: bool, ignored: frozenset[bytes]) -> None:
         pass
 
-    def watch(self, folder: str) -> None:
+    def watch(self, folder: str, *_: object) -> None:
         pass
 
     def listen(self, descriptor: int) -> None:

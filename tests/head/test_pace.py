@@ -3,8 +3,12 @@ from __future__ import annotations
 import statistics
 from bisect import bisect
 from itertools import accumulate
+from pathlib import Path
 
-from spoold.wake import Pace
+from watchdog.observers.inotify_c import InotifyEvent
+
+from spool_layout.storage import Disk
+from spoold.wake import REPLACED, Pace, Waker
 
 
 def test_looks_come_soon_after_news_and_back_off_to_the_longest_pause() -> None:
@@ -43,3 +47,23 @@ def at_rest(count: int, longest: float) -> list[Pace]:
     for pace in paces:
         pace.seconds = longest
     return paces
+
+
+class Heard(Waker):
+    """Keeps what it was told of."""
+
+    def __init__(self) -> None:
+        super().__init__(native=True)
+        self.names: list[bytes] = []
+
+    def on_event(self, event: InotifyEvent) -> None:
+        self.names.append(event.name)
+        super().on_event(event)
+
+
+def test_what_is_written_before_it_is_put_in_place_wakes_nobody(tmp_path: Path) -> None:
+    waker = Heard()
+    waker.watch(str(tmp_path), REPLACED)
+    Disk().publish(str(tmp_path / "assigned.json"), b"{}")
+    assert waker.wait(10) and waker.rang and waker.names == [b"assigned.json"]
+    waker.close()

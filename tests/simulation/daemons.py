@@ -45,6 +45,7 @@ class Waker:
         process = self.world.current
         assert process is not None
         self.process, self.native, self.rung, self.rang, self._short = process, False, False, False, 0
+        self.news: set[str] = set()
 
     def watch(self, directory: str, *_: object) -> None:
         """Never heard of."""

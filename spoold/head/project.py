@@ -35,7 +35,9 @@ from spool_layout.storage import Disk, NotRegular
 
 log = logging.getLogger("spoold.head")
 
+Read = tuple[tuple[int, int], int]  # which assigned.json a node says that it read last: (version, incarnation)
 OF_ONE_NODE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM})
+UNREAD = 5.0  # seconds between two looks at an assigned.json of which its node goes on saying that it did not read it
 
 
 class Projector:
@@ -51,6 +53,7 @@ class Projector:
         self.days: set[str] = set()
         self.outcomes: set[str] = set()  # files with lines that are not durable yet
         self.unwritten: set[str] = set()  # nodes whose assigned.json could not be written, told once
+        self.looked: dict[str, tuple[Read | None, float]] = {}  # node -> what it said at our last write or look; when
 
     def _claims(self, name: str) -> str:
         return os.path.join(self.epoch.claims, name)
@@ -147,25 +150,27 @@ class Projector:
 
     # ---- 3: assigned.json
 
-    def assign(self, nodes: Iterable[str], addressed: dict[str, tuple[tuple[int, int], int]] | None = None) -> None:
+    def assign(self, nodes: Iterable[str], addressed: dict[str, Read] | None = None) -> None:
         """Write assigned.json of these nodes where it is not what was written last.
 
         addressed: what each node says that it read last, (version, incarnation); where that is not what was written
-        last, the file itself is looked at, since a deposed head may have overwritten it.
+        last, the file itself is looked at, since a deposed head may have overwritten it: at once where the node says
+        another one than before, else now and then, since mostly it has only not come to it yet.
         """
         for name in sorted(set(nodes)):
             if name not in self.state.nodes:
                 continue
-            wanted = self.desired(name)
+            wanted, read = self.desired(name), (addressed or {}).get(name)
             last = self.wrote.get(name)
             if (
                 last
                 and (last.attempts, last.incarnation) == (wanted.attempts, wanted.incarnation)
-                and self._stands(name, last, (addressed or {}).get(name))
+                and self._stands(name, last, read)
             ):
                 continue
             self.seq += 1
             self._write(name, self.desired(name))
+            self.looked[name] = read, time.monotonic()
 
     def _write(self, node: str, wanted: Assigned) -> None:
         """Publish assigned.json. One node's directory that is gone or closed must not stop the others."""
@@ -182,9 +187,14 @@ class Projector:
             self.unwritten.discard(node)
             self.wrote[node] = wanted
 
-    def _stands(self, node: str, last: Assigned, read: tuple[tuple[int, int], int] | None) -> bool:
+    def _stands(self, node: str, last: Assigned, read: Read | None) -> bool:
         if read is None or read == (last.version, last.incarnation):
             return True
+        now = time.monotonic()
+        had_read, looked = self.looked.get(node, (None, 0.0))
+        if read == had_read and now - looked < UNREAD:
+            return True
+        self.looked[node] = read, now
         return self.disk.read(self.spool.assigned(node)) == encode(last)
 
     def desired(self, name: str) -> Assigned:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from spool_layout.paths import Spool
-from spool_layout.records import Node, NodeStatus, Share, encode
+from spool_layout.records import Assigned, Node, NodeStatus, Share, decode, encode
 from spool_layout.replay import State
 from spool_layout.states import Status
 from spool_layout.storage import Disk, Entry, Seen
@@ -19,6 +19,7 @@ from spoold.core.hearing import Hearing
 from spoold.head import listen, loop, observe
 from spoold.head.listen import SELDOM, Listener
 from spoold.head.loop import Head
+from spoold.head.project import UNREAD
 from spoold.head.term import Term
 from tests.e2e.cluster import Cluster
 from tests.head.stage import SETTINGS, Stage
@@ -33,6 +34,10 @@ class Counted(Disk):
     def list(self, path: str) -> list[Entry]:
         self.asked[path.rpartition("/")[2]] += 1
         return super().list(path)
+
+    def read(self, path: str, start: int = 0) -> bytes | None:
+        self.asked[path.rpartition("/")[2]] += 1
+        return super().read(path, start)
 
     def inspect(self, path: str, limit: int) -> Seen:
         self.asked[path.split("/")[-2]] += 1
@@ -195,3 +200,25 @@ def test_a_file_that_may_be_complete_is_looked_at_again_though_no_news_came_of_i
     clock.now = due
     stage.term.tick(nodes_only=True)
     assert stage.term.again == 0.0, "the loop looks for files then"
+
+
+def test_an_assignment_that_its_node_has_not_read_yet_is_looked_at_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a deposed head does to it, the node says (test_epochs.py); whatever else does shows then."""
+    s = Stage(tmp_path, disk := Counted())
+    s.node("n1")
+    s.run()
+    s.drop("a")
+    s.look()
+    assigned = Path(s.spool.assigned("n1"))
+    told = assigned.read_bytes()
+    assigned.unlink()
+    disk.asked.clear()
+    s.look()
+    s.look()
+    assert disk.asked["assigned.json"] == 0
+    later = time.monotonic() + UNREAD
+    monkeypatch.setattr("spoold.head.project.time.monotonic", lambda: later)
+    s.look()
+    assert decode(assigned.read_bytes(), Assigned, "").attempts == decode(told, Assigned, "").attempts != {}

@@ -202,7 +202,8 @@ class Disk:
         """Append to a file that only we write and that is a copy of what is durable elsewhere. See `sync_file`."""
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:
-            os.fchmod(descriptor, mode)
+            if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:  # the umask took something; costs a server a call
+                os.fchmod(descriptor, mode)
             _write_all(descriptor, data, None)
         finally:
             os.close(descriptor)

@@ -17,7 +17,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-nfs test-faults simulate soak lint model mutants bench profile demo install uninstall wheel man clean
+.PHONY: help venv test test-nfs test-faults simulate soak lint model mutants bench bench-nfs profile demo install uninstall wheel man clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ mutants: .venv/.dev  ## take away one safeguard after the other; a test must go 
 # Not part of any test: nothing here passes or fails. The others' programs are installed by apt-get where we are root.
 bench: .venv/.dev  ## measure it beside what people would use instead (ARGS="--only idle --json FILE"; half an hour)
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-nfs: .venv/.dev  ## count what jobs cost a file server, and time a queue, on a real NFS (ARGS="--whose"; 12 minutes)
+	@bash .ci/parts nfs
+	@$(BIN)/python -m tests.nfs.cost $(ARGS)
 
 profile: .venv/.dev  ## write flame graphs of head, runner, starter and client under load into build/profile/
 	@$(BIN)/python -m tests.bench.profile $(ARGS)

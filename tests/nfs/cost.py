@@ -1,7 +1,7 @@
 """What jobs cost the file server, in calls by party and kind; and what the next job of a queue waits for.
 
-    python -m tests.nfs.cost [--jobs 100] [--rounds 2] [--versions "4.2 3"] [--chain 10] [--options OPT] [--whose]
-                             [KEY=VALUE...]
+    python -m tests.nfs.cost [--jobs 100] [--rounds 2] [--versions "4.2 3"] [--chain 10] [--works "0.1 12"]
+                             [--options OPT] [--whose] [KEY=VALUE...]
 
 Boots a bench with a client, a head and a node, each on a machine of its own, all settings as `init` writes them.
 
@@ -42,7 +42,7 @@ TASK = "run: 'true'\nresources: {cpus: 1}\n...\n"
 CHAINED = 'began=$EPOCHREALTIME; read -rt %g <>/tmp/never; echo "$began $EPOCHREALTIME" >%s/$SKYSPOOL_JOB_ID'
 DEAREST = 24  # calls of a daemon that are shown
 REST = 4.0  # seconds after which all that follows from an end is done
-WORKS = (0.1, 12.0)  # seconds that a job of a chain takes: looks are frequent still, or as seldom as when idle
+WORKS = "0.1 12"  # seconds that a job of a chain takes: looks are frequent still, or as seldom as when idle
 QUIET = 15.0  # seconds after which nothing moves any more
 IDLE = 30.0  # seconds that are counted then
 WRITE = """
@@ -192,7 +192,7 @@ def measure(chosen: argparse.Namespace, version: str) -> None:
             site.kill(NODE, signal.SIGTERM)
             site.node("node", cpus=1)
             site.eventually(lambda: '"cpus_milli":1000' in site.files("nodes")["node/status.json"], 40)
-            for work in WORKS:
+            for work in map(float, chosen.works.split()):
                 show_times(f"end to next begin, jobs of {work:g} s", chain(site, chosen.chain, work))
 
 
@@ -202,6 +202,7 @@ def main() -> int:
     arguments.add_argument("--rounds", type=int, default=2)
     arguments.add_argument("--versions", default="4.2 3")
     arguments.add_argument("--chain", type=int, default=10, help="jobs of a chain; 0: none is measured")
+    arguments.add_argument("--works", default=WORKS, help="seconds that a job of a chain takes, of each chain")
     arguments.add_argument("--options", default="")
     arguments.add_argument("--whose", action="store_true")
     arguments.add_argument("settings", nargs="*", metavar="KEY=VALUE")

@@ -51,6 +51,12 @@ class Seen(NamedTuple):
     mode: int
     modified_ns: int = 0
 
+    def is_still(self, info: os.stat_result) -> bool:
+        """Whether it is the same file, unchanged, by all that the file system says of it. A move changes its change
+        time alone, so that this is not asked for."""
+        now = (info.st_mode, info.st_ino, info.st_uid, info.st_nlink, info.st_size, info.st_mtime_ns)
+        return now == (self.mode, self.inode, self.uid, self.links, self.size, self.modified_ns)
+
 
 class Space(NamedTuple):
     """Room on a file system, for us: bytes and inodes, left and in all. Some file systems say 0 inodes in all."""
@@ -79,21 +85,22 @@ class Disk:
         """What a file of ours says now, from byte `start` on, or None where opening it says that it is missing."""
         return insist(path, lambda: read_once(path, start))
 
-    def inspect(self, path: str, limit: int) -> Seen:
+    def inspect(self, path: str, limit: int, known: Seen | None = None) -> Seen:
         """A user's file, opened once without following a link and without waiting for a FIFO's writer.
 
         limit: bytes; of a larger file the first `limit` + 1 are read, its size tells the rest.
+        known: what a file said, up to the same limit; if it still is that file, opened anew, it is not read again.
         Raises NotRegular for anything but a regular file, FileNotFoundError, PermissionError.
         """
         for _ in range(RETRIES - 1):
             try:
-                return self._inspect(path, limit)
+                return self._inspect(path, limit, known)
             except OSError as error:
                 if error.errno != errno.ESTALE:
                     raise
-        return self._inspect(path, limit)
+        return self._inspect(path, limit, known)
 
-    def _inspect(self, path: str, limit: int) -> Seen:
+    def _inspect(self, path: str, limit: int, known: Seen | None) -> Seen:
         try:
             descriptor = open_to_read(path, os.O_NONBLOCK | os.O_NOCTTY)
         except OSError as error:
@@ -104,6 +111,8 @@ class Disk:
             info = os.fstat(descriptor)
             if not stat.S_ISREG(info.st_mode):
                 raise NotRegular(errno.EINVAL, f"not a regular file but {_kind(info.st_mode)}", path)
+            if known is not None and known.is_still(info):
+                return _seen(info, known.data)
             return _seen(info, _read_all(descriptor, info.st_size, limit + 1))
         finally:
             os.close(descriptor)

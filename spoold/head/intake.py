@@ -3,7 +3,8 @@
 A file is taken in three steps. While it stands in pending/ (or requests/) it is only looked at: is it complete? Then it
 is moved into the head's claim directory, where no later drop of the same name can take its place. What a descriptor
 says that was opened once, without following links, is believed: its owner, its inode, its text. That is the descriptor
-of the look where what was moved is the same file on a local disk, unchanged; else it is opened anew there.
+of the look where what was moved is the same file on a local disk, unchanged; else it is opened anew there, and what
+has changed is read anew.
 
 Complete is what ends with YAML's own end mark `...`, or has been quiet for the settle time by the file server's clock;
 an empty file never; on a local disk a file that somebody still has open for writing never.
@@ -105,7 +106,7 @@ class Intake:
         new = NewFile(claims.full(claim), encodable(name), me, user_name(me), 0, "", 0.0)
         try:
             seen = self._unchanged(claims.path(claim), ready) or self.disk.inspect(
-                claims.path(claim), self.settings.max_file
+                claims.path(claim), self.settings.max_file, ready.seen if ready else None
             )
         except NotRegular as error:
             return new._replace(problem=str(error.strerror))
@@ -124,8 +125,8 @@ class Intake:
         )
 
     def _unchanged(self, path: str, ready: Ready | None) -> Seen | None:
-        """What a file said in the drop box, if by all that the file system says it is still that file; None: read it.
-        On a local disk alone: of what another host does to it a client of NFS may be told late.
+        """What a file said in the drop box, if by all that the file system says it is still that file; None: open it.
+        On a local disk alone: of what another host does to it a client of NFS is told for certain when it opens it.
 
         Who writes to it at this moment, and puts its times back, is found out like whoever does so a moment later: by
         its digest, when it starts."""
@@ -133,8 +134,7 @@ class Intake:
         info = self.disk.stat(path) if seen else None
         if seen is None or info is None:
             return None
-        now = (info.st_mode, info.st_ino, info.st_uid, info.st_nlink, info.st_size, info.st_mtime_ns)
-        return seen if now == (seen.mode, seen.inode, seen.uid, seen.links, seen.size, seen.modified_ns) else None
+        return seen if seen.is_still(info) else None
 
     def judge(self, seen: Seen, name: str, accepted: bool = False) -> tuple[TaskSpec | None, str]:
         """A task, or why it is none. accepted: this inode is a job's file already, and known to whoever reads events:

@@ -90,8 +90,8 @@ class SameInodes(Disk):
     def list(self, path: str) -> list[Entry]:
         return [entry._replace(inode=self.inodes.get(entry.inode, entry.inode)) for entry in super().list(path)]
 
-    def _inspect(self, path: str, limit: int) -> Seen:
-        seen = super()._inspect(path, limit)
+    def _inspect(self, path: str, limit: int, known: Seen | None) -> Seen:
+        seen = super()._inspect(path, limit, known)
         return seen._replace(inode=self.inodes.get(seen.inode, seen.inode))
 
     def stat(self, path: str) -> Any:

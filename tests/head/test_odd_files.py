@@ -156,10 +156,10 @@ class Refusing(Disk):
     def __init__(self, ending: str, error: int) -> None:
         self.ending, self.error = ending, error
 
-    def inspect(self, path: str, limit: int) -> Seen:
+    def inspect(self, path: str, limit: int, known: Seen | None = None) -> Seen:
         if path.endswith(self.ending):
             raise OSError(self.error, os.strerror(self.error), path)
-        return super().inspect(path, limit)
+        return super().inspect(path, limit, known)
 
 
 ERRORS = [errno.EIO, errno.EAGAIN, errno.EACCES, errno.ESTALE]

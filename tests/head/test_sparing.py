@@ -39,9 +39,9 @@ class Counted(Disk):
         self.asked[path.rpartition("/")[2]] += 1
         return super().read(path, start)
 
-    def inspect(self, path: str, limit: int) -> Seen:
+    def inspect(self, path: str, limit: int, known: Seen | None = None) -> Seen:
         self.asked[path.split("/")[-2]] += 1
-        return super().inspect(path, limit)
+        return super().inspect(path, limit, known)
 
 
 class Clock:

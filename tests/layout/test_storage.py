@@ -7,6 +7,7 @@ import os
 import stat
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,35 @@ def test_inspect_tells_what_the_file_system_says(disk: Disk, tmp_path: Path) -> 
     seen = disk.inspect(str(tmp_path / "x"), 4)
     assert (seen.data, seen.size, seen.links, seen.uid) == (b"01234", 10, 2, os.getuid())
     assert seen.inode == os.stat(tmp_path / "x").st_ino
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "written": lambda path: path.write_bytes(b"behind"),
+    "longer": lambda path: path.write_bytes(b"before that"),
+    "linked": lambda path: os.link(path, path.with_name("link")),
+    "closed": lambda path: path.chmod(0o600),
+    "replaced": lambda path: [path.unlink(), path.with_name("other").rename(path)],
+}
+
+
+@pytest.mark.parametrize("change", [None, *CHANGES])
+def test_a_known_file_is_read_again_only_where_it_is_another_one_by_now(
+    change: str | None, disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, moved = tmp_path / "x", tmp_path / "moved"
+    for name in ("x", "other"):
+        (tmp_path / name).write_bytes(b"before")
+        os.utime(tmp_path / name, (1, 1))
+    known = disk.inspect(str(path), 100)
+    path.rename(moved)
+    if change:
+        CHANGES[change](moved)
+    read: list[int] = []
+    read_all = storage._read_all
+    monkeypatch.setattr(storage, "_read_all", lambda *words: (read.append(1), read_all(*words))[1])
+    again = disk.inspect(str(moved), 100, known)
+    assert again == disk.inspect(str(moved), 100)
+    assert len(read) == (2 if change else 1)
 
 
 def test_a_file_open_for_writing_is_held(disk: Disk, tmp_path: Path) -> None:

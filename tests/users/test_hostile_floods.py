@@ -48,9 +48,9 @@ class Counting(Disk):
         self.calls["stat" if "/pending/" in path else "stat of a claim"] += 1
         return super().stat(path)
 
-    def inspect(self, path: str, limit: int) -> Seen:
+    def inspect(self, path: str, limit: int, known: Seen | None = None) -> Seen:
         self.calls["inspect"] += 1
-        return super().inspect(path, limit)
+        return super().inspect(path, limit, known)
 
 
 class Crowd(Stage):

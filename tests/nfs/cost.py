@@ -39,7 +39,11 @@ PARTIES = ("client", "head", "node")
 HEAD, NODE = "head-head", "node-node"
 WHOSE = ("-m", "tests.nfs.whose")
 TASK = "run: 'true'\nresources: {cpus: 1}\n...\n"
-CHAINED = 'began=$EPOCHREALTIME; read -rt %g <>/tmp/never; echo "$began $EPOCHREALTIME" >%s/$SKYSPOOL_JOB_ID'
+CHAINED = (  # least milliseconds, up to how many more, directory
+    "began=$EPOCHREALTIME; ms=$((%d + RANDOM %% %d)); printf -v rest %%03d $((ms %% 1000)); "
+    "read -rt $((ms / 1000)).$rest <>/tmp/never; "
+    'echo "$began $EPOCHREALTIME" >%s/$SKYSPOOL_JOB_ID'
+)
 DEAREST = 24  # calls of a daemon that are shown
 REST = 4.0  # seconds after which all that follows from an end is done
 WORKS = "0.1 12"  # seconds that a job of a chain takes: looks are frequent still, or as seldom as when idle
@@ -155,7 +159,8 @@ def chain(site: Site, jobs: int, work: float) -> list[float]:
     """Seconds from the end of one job to the begin of the next, of so many that wait for one CPU."""
     proofs, over = f"{site.proofs}/{work:g}", len(site.account().over)
     site.shell("client", f"mkdir {proofs}")
-    text = f"run: '{CHAINED % (work, proofs)}'\nresources: {{cpus: 1}}\n...\n"
+    spread = 2000 if work > 1 else 100  # so that ends are in no step with looks
+    text = f"run: '{CHAINED % (1000 * work, spread, proofs)}'\nresources: {{cpus: 1}}\n...\n"
     site.bench.python("client", WRITE, f"{site.root}/tmp", f"chain{work:g}", str(jobs), text)
     site.bench.python("client", DROP, site.root, f"chain{work:g}", str(jobs))
     site.over(over + jobs, 60 + jobs * (work + 8))

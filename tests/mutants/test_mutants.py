@@ -17,6 +17,8 @@ NO_SAFEGUARD = {
     ("skyspool/doctor/probes.py", "os.fsync(descriptor)"): "is timed, for what it tells of the server",
     ("skyspool/doctor/probes.py", "disk.sync(folder)"): "is timed, for what it tells of the server",
     ("spoold/head/keeping.py", "self.epoch.offset - self.offset >= BYTES"): "how much was written, not by whom",
+    ("spoold/head/loop.py", "term.epoch.offset >= (LONG if idle else VERY_LONG)"): "how much was written, not by whom",
+    ("spoold/head/presence.py", "(role, epoch) != (self.role, self.epoch)"): "what is shown; nothing is decided by it",
     ("spoold/head/project.py", "job.file in self._names(self.epoch.claims)"): "which files are there, not whose",
     ("spoold/node/runner.py", "found.version != self.read_version"): "tells once what is refused",
     ("spoold/node/runner.py", "self.read_version != self.seen"): "whose names are told; nothing is decided by it",

@@ -2,8 +2,7 @@
 
 A client of NFS keeps what is written for up to half a minute before it sends it: fine for throughput, not for somebody
 who follows a log on another host. A thread of the runner syncs the logs of what runs here, every second; that costs no
-call where nothing was written since. A log is opened for that when its job has run for a second: what a shorter one
-prints is sent when that ends. A thread, because a server that is away must not keep the runner from anything.
+call where nothing was written since. A thread, because a server that is away must not keep the runner from anything.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import contextlib
 import logging
 import os
 import threading
-import time
 
 from spool_layout.storage import open_to_read
 
@@ -26,7 +24,6 @@ class Flusher:
 
     def __init__(self) -> None:
         self._wanted: frozenset[str] = frozenset()
-        self._since: dict[str, float] = {}  # log -> since when it is followed (monotonic clock)
         self._open: dict[str, int] = {}
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -35,8 +32,6 @@ class Flusher:
         """The logs of what runs now."""
         if paths == self._wanted:
             return
-        now = time.monotonic()
-        self._since = {path: self._since.get(path, now) for path in paths}
         self._wanted = paths
         self._wake.set()
         if self._thread is None:
@@ -44,27 +39,21 @@ class Flusher:
             self._thread.start()
 
     def _run(self) -> None:
-        pause = 0.0
         while True:
-            self._wake.wait(pause if self._wanted else None)
+            self._wake.wait(EVERY if self._wanted else None)
             self._wake.clear()
-            pause = self.flush()
+            self.flush()
 
-    def flush(self) -> float:
-        """One round: seconds until the next."""
-        wanted, since, pause = self._wanted, self._since, EVERY
+    def flush(self) -> None:
+        """One round."""
+        wanted = self._wanted
         for path in self._open.keys() - wanted:
             self._forget(path)
         for path in wanted:
-            young = since.get(path, 0.0) + EVERY - time.monotonic()
-            if young > 0:
-                pause = min(pause, young)
-                continue
             try:
                 self._sync(path)
             except OSError:  # not there yet; or the server says so, and whoever writes the log is told the same
                 self._forget(path)
-        return pause
 
     def _sync(self, path: str) -> None:
         if path not in self._open:

@@ -49,30 +49,6 @@ def test_logs_that_cannot_be_opened_keep_nobody_from_the_others(tmp_path: Path) 
     assert opened(tmp_path / "log") == 1
 
 
-def test_the_log_of_a_job_that_is_over_within_a_second_is_never_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each costs a file server two calls and more, and its end sends what it holds."""
-    now = [100.0]
-    monkeypatch.setattr("spoold.node.flushing.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("spoold.node.flushing.threading.Thread.start", lambda thread: None)
-    short, long = tmp_path / "short", tmp_path / "long"
-    short.touch()
-    long.touch()
-    flusher = Flusher()
-    flusher.follow(frozenset({str(long)}))
-    now[0] += 0.75
-    flusher.follow(frozenset({str(long), str(short)}))
-    assert flusher.flush() == 0.25  # the next round is due when one of them may be opened
-    now[0] += 0.25
-    flusher.flush()
-    assert (opened(short), opened(long)) == (0, 1)
-    flusher.follow(frozenset({str(long)}))
-    now[0] += 1
-    flusher.flush()
-    assert (opened(short), opened(long)) == (0, 1)
-
-
 def test_what_was_followed_is_synced_in_every_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "log"
     log.touch()

@@ -276,7 +276,7 @@ class Cluster:
     def eventually(self, holds: Callable[[], object], seconds: float = 20) -> None:
         """Wait until something holds; fail with what the daemons said if it does not."""
         end = time.monotonic() + seconds
-        while not holds():
+        while not seen(holds):
             assert time.monotonic() < end, self.story()
             assert all(process.poll() is None for process in self.processes.values()), self.story()
             time.sleep(0.03)
@@ -348,6 +348,14 @@ class Cluster:
         logs = [*self.folder.glob("*.log"), *self.folder.glob("state/*/node-*/starter.log")]
         told = {log.name: log.read_text() for log in logs}
         assert [name for name, text in told.items() if "Traceback" in text] == [], self.story()
+
+
+def seen(holds: Callable[[], object]) -> object:
+    """What a look finds; nothing where what it had listed was gone when it came to it."""
+    try:
+        return holds()
+    except FileNotFoundError:
+        return False
 
 
 def sleepers(*seconds: int) -> list[int]:

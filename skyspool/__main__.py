@@ -11,6 +11,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -168,7 +169,9 @@ def run() -> NoReturn:
     of the time of `queue`) nor at the end (another tenth): the system takes it all."""
     gc.set_threshold(OBJECTS)
     code = main()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # of what was told before an error, to somebody who is gone or a disk that is full
+            stream.flush()
     os._exit(code)
 
 

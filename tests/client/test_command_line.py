@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,10 @@ def test_an_error_of_the_system_is_told_in_one_line(sky: Run, home: Path) -> Non
     ran = sky("queue")
     assert ran.code == 1
     assert ran.err.startswith(f"error: {home}/.config/skyspool/config.yaml: Not a directory")
+
+
+def test_what_was_told_before_an_error_is_told_though_the_process_does_not_take_itself_apart() -> None:
+    code = "import skyspool.__main__ as m; m.main = lambda: print('told') or 3; m.run()"
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "told\n", "")

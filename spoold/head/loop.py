@@ -1,8 +1,9 @@
 """`spoold head`: stand by for the lock, lead while it holds, tick when something may have changed.
 
 The lock says who should lead; the epoch keeps the data whole when the lock was wrong (spool_layout.leadership). A term
-ends when a newer epoch is listed, when the lock is lost, or when a write fails; everything it knew is thrown away, and
-the next term reads the disk. `--once` leads for as long as there is something to do at once, then ends.
+ends when a newer epoch is listed, when the lock is lost, when a write fails, or when its file of events has become
+long; everything it knew is thrown away, and the next term reads the disk. `--once` leads for as long as there is
+something to do at once, then ends.
 """
 
 from __future__ import annotations

@@ -90,11 +90,12 @@ def listing(place: Place, ours: list[float], rounds: int) -> Figure:
             spooler.shell("tsp -K", TS_SOCKET=os.environ["TS_SOCKET"])
             more = {"TS_MAXFINISHED": str(2 * FINISHED), "TS_MAXCONN": "4000"}
             spooler.shell(f"tsp -S 2; for ((i = 0; i < {FINISHED}; i++)); do tsp -n true; done; tsp -w", **more)
-            spooler.shell(
-                f"tsp -S 1; tsp -n sleep 1000; for ((i = 0; i < {PENDING}; i++)); do tsp -n true; done", **more
-            )
-            figure.values["task-spooler"] = [list_once(spooler.folder) for _ in range(rounds)]
-            spooler.shell("tsp -C; kill $(tsp -p); tsp -K")
+            waiting = f"tsp -S 1; tsp -n sleep 1000; for ((i = 0; i < {PENDING}; i++)); do tsp -n true; done"
+            try:
+                spooler.shell(waiting, **more)
+                figure.values["task-spooler"] = [list_once(spooler.folder) for _ in range(rounds)]
+            finally:  # its server does not end what runs
+                spooler.shell("tsp -C; kill $(tsp -p); tsp -K")
     return figure
 
 

@@ -104,16 +104,16 @@ def cost(site: Site, prefix: str, jobs: int) -> Cost:
     site.bench.python("client", DROP, site.root, prefix, str(jobs))
     site.go_on(HEAD)
     site.over(over + jobs, 180)
-    time.sleep(REST)
+    time.sleep(REST)  # the calls that follow from an end are these jobs', and nothing tells which is the last
     found = since(site.bench, counted)
     return Cost(jobs, time.monotonic() - began, written, found, orders(site) - ordered)
 
 
 def idle(site: Site) -> dict[str, Counter[str]]:
     """Calls while nothing happens."""
-    time.sleep(QUIET)
+    time.sleep(QUIET)  # looks become rarer and rarer until then, and nothing tells of it
     before, began = all_calls(site.bench), time.monotonic()
-    time.sleep(IDLE)
+    time.sleep(IDLE)  # what is measured: so long nothing happens
     found = since(site.bench, before)
     assert time.monotonic() - began < 1.2 * IDLE, "the host is too busy to tell"
     return found

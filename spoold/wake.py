@@ -4,6 +4,7 @@ A wake-up is only a hint to look; what a listing or a file says is the truth, an
 after a while anyway. On a file system that tells of changes the hints come from watchdog's inotify layer. Its
 observers are not used: they hold back everything behind an unmatched "moved from" for half a second, and a head
 moves files out of pending/ all the time; the polling observer stops for good when its directory is briefly gone.
+Nor is its thread: who sleeps is told by the kernel itself, without a switch to a thread and from there to another.
 Elsewhere (NFS tells a host only of its own changes) whoever sleeps looks again after a short while (`Pace`).
 """
 
@@ -13,6 +14,7 @@ import errno
 import os
 import random
 import select
+import time
 from typing import Final
 
 from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEvent, InotifyFD, Mask, WatchDescriptor
@@ -26,8 +28,10 @@ ARRIVALS: Final = Mask(
 )
 
 # A file was put in place, whole, as all are in a node's directory. What is written before, under a private name, then
-# wakes nobody: each wake-up of the thread that hears of it costs more than a look.
+# wakes nobody.
 REPLACED: Final = Mask(InotifyConstants.IN_MOVED_TO)
+
+DESCRIPTOR: Final = "_inotify_fd"  # where watchdog 7.0 keeps it: it has no public name
 
 
 class Waker:
@@ -40,6 +44,8 @@ class Waker:
         self._poll = select.poll()
         self._poll.register(self._read, select.POLLIN)
         self._inotify: InotifyFD | None = None
+        self._told = -1  # what the kernel tells of changes through; -1: watchdog's thread reads it
+        self._stirred = False  # whether it told of something that wakes us
         self._watched: dict[WatchDescriptor, str] = {}
         self.news: set[str] = set()  # watched directories in which something came or went, until the sleeper clears it
         self.native = native
@@ -53,8 +59,8 @@ class Waker:
             return
         try:
             if self._inotify is None:
-                self._inotify = InotifyFD()
-                self._inotify.start()
+                self._listen_to(InotifyFD())
+            assert self._inotify
             descriptor = self._inotify.add_callback(os.fsencode(directory), mask, self, CallbackId(id(self)))
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
@@ -62,6 +68,16 @@ class Waker:
             return
         self._watched[descriptor] = directory
         self.news.add(directory)  # of what happened before nothing was told
+
+    def _listen_to(self, inotify: InotifyFD) -> None:
+        """Have it read here; by its own thread, where watchdog keeps what that takes elsewhere than in 7.0."""
+        self._inotify = inotify
+        self._told = getattr(inotify, DESCRIPTOR, -1)
+        if self._told < 0:
+            inotify.start()
+        else:
+            inotify._is_reading = False  # nobody waits in it, so that `stop` gives its descriptors back
+            self._poll.register(self._told, select.POLLIN)
 
     def listen(self, descriptor: int) -> None:
         """Wake when a descriptor (a FIFO, opened non-blocking) can be read; what is in it `heard` tells."""
@@ -80,21 +96,35 @@ class Waker:
 
     def wait(self, seconds: float) -> bool:
         """Sleep at most so long. True: something may have changed."""
-        ready = self._poll.poll(max(0, int(seconds * 1000 + 0.999)))
+        end, woken = time.monotonic() + seconds, False
         self.rang = False
-        for descriptor, _ in ready:
-            said = _drained(descriptor)
-            if descriptor == self._read:
-                self.rang = True
-            else:
-                self._heard[descriptor] = self._heard.get(descriptor, b"") + said
-        return bool(ready)
+        while not woken and (ready := self._poll.poll(max(0, int(1000 * (end - time.monotonic()) + 0.999)))):
+            for descriptor, _ in ready:
+                woken = self._take(descriptor) or woken
+        return woken
+
+    def _take(self, descriptor: int) -> bool:
+        """Take in what a descriptor says; whether that wakes us."""
+        if descriptor == self._told:
+            self._stirred = False
+            assert self._inotify
+            for event in self._inotify.read_events():
+                self._inotify.handle_event(event)
+            self.rang = self.rang or self._stirred
+            return self._stirred
+        said = _drained(descriptor)
+        if descriptor == self._read:
+            self.rang = True
+        else:
+            self._heard[descriptor] = self._heard.get(descriptor, b"") + said
+        return True
 
     def close(self) -> None:
         """Give back watches, thread and descriptors."""
         if self._inotify is not None:
             self._inotify.stop()
-            self._inotify.join(5)
+            if self._told < 0:
+                self._inotify.join(5)
         os.close(self._read)
         os.close(self._write)
 
@@ -105,18 +135,23 @@ class Waker:
         if not event.name.startswith(b".") and event.name not in self._ignored:
             if (directory := self._watched.get(event.wd)) is not None:
                 self.news.add(directory)
-            self.ring()
+            self._stir()
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:
         """A watched directory is gone, or its file system: whoever sleeps finds out by looking."""
         if (directory := self._watched.pop(wd, None)) is not None:
             self.news.add(directory)
-        self.ring()
+        self._stir()
 
     def on_queue_overflow(self) -> None:
         """Wake-ups were lost: look everywhere."""
         self.news.update(list(self._watched.values()))
-        self.ring()
+        self._stir()
+
+    def _stir(self) -> None:
+        self._stirred = True
+        if self._told < 0:  # called by another thread
+            self.ring()
 
 
 class Pace:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import traceback
 from collections.abc import Callable
 from typing import NamedTuple
@@ -34,6 +35,7 @@ from spoold.head.claims import Claims, Ready, dropped_name
 log = logging.getLogger("spoold.head")
 
 REQUEST_BYTES = 64 * 1024
+NAMES_FOR = 60.0  # seconds for which users' names are remembered
 ID_DIGITS = 18  # of a job's ID in a request; longer words are no IDs
 
 
@@ -52,6 +54,8 @@ class Intake:
         self.clock = clock  # the file server's
         self.users = of_settings(settings, os.getuid())
         self.told: set[Left] = set()  # those that were reported
+        self._names: dict[int, str] = {}  # user -> what this host called them when it was asked last
+        self._asked = float("-inf")
 
     # ---- which are complete
 
@@ -90,6 +94,16 @@ class Intake:
             return settle / 4
         return Ready(name, seen.inode, seen.changed, seen)
 
+    def name_of(self, uid: int) -> str:
+        """What a user is called, asked once in a while: on many sites a directory service is asked for each name."""
+        now = time.monotonic()
+        if now - self._asked > NAMES_FOR:
+            self._names.clear()
+            self._asked = now
+        if uid not in self._names:
+            self._names[uid] = user_name(uid)
+        return self._names[uid]
+
     def news(self, left: list[Left]) -> list[Left]:
         """Those of the names left alone that were not reported yet."""
         fresh = [item._replace(name=encodable(item.name)) for item in left if item not in self.told]
@@ -103,7 +117,7 @@ class Intake:
         ready = claims.looked_at(claim)
         name = ready.name if ready else dropped_name(claim)  # a claim of an earlier head is cut to fit
         me = os.getuid()
-        new = NewFile(claims.full(claim), encodable(name), me, user_name(me), 0, "", 0.0)
+        new = NewFile(claims.full(claim), encodable(name), me, self.name_of(me), 0, "", 0.0)
         try:
             seen = self._unchanged(claims.path(claim), ready) or self.disk.inspect(
                 claims.path(claim), self.settings.max_file, ready.seen if ready else None
@@ -115,7 +129,7 @@ class Intake:
         task, problem = self.judge(seen, name)
         return new._replace(
             uid=seen.uid,
-            user=user_name(seen.uid),
+            user=self.name_of(seen.uid),
             inode=seen.inode,
             digest=history.digest(seen.data),
             submitted=ready.changed if ready and ready.changed else seen.changed,
@@ -176,8 +190,8 @@ class Intake:
         try:
             seen = self.disk.inspect(claims.path(claim), REQUEST_BYTES)
         except (NotRegular, PermissionError) as error:
-            return Request(claim, encodable(claims.full(claim)), me, user_name(me), problem=str(error.strerror))
-        request = Request(claim, encodable(claims.full(claim)), seen.uid, user_name(seen.uid))
+            return Request(claim, encodable(claims.full(claim)), me, self.name_of(me), problem=str(error.strerror))
+        request = Request(claim, encodable(claims.full(claim)), seen.uid, self.name_of(seen.uid))
         if not self.users.is_admin(seen.uid) and (stranger := self.users.objection(seen.uid)):
             return request._replace(problem=f"belongs to {user_name(seen.uid)}, {stranger}")
         if seen.links != 1:  # somebody else may have linked it here, perhaps long after it was meant

@@ -21,7 +21,7 @@ class Attention:
     """Of one runner. At first, and where nobody says what woke it, all is looked at."""
 
     def __init__(self) -> None:
-        self.everything = self.disk = True
+        self.everything = self.disk = self.by_clock = True
         self._keys: frozenset[str] = frozenset()
         self._all_seen = float("-inf")
 
@@ -29,6 +29,7 @@ class Attention:
         """The next pass was woken at `now` (monotonic clock), by the disk, by supervisors, or by neither."""
         self._keys = frozenset(bell.decode("ascii", "replace").split())
         told = by_disk or bool(self._keys)
+        self.by_clock = not told
         self.everything = not told or len(bell) >= FULL or now - self._all_seen >= EVERYTHING
         self.disk = by_disk or self.everything
         if self.everything:

@@ -490,7 +490,7 @@ class Runner:
     def _is_awaited(self, status: NodeStatus, now: float) -> bool:
         """Whether what is new is to be reported now: somebody waits for it, or it has waited itself."""
         waited = self.changed_at is None or now - self.changed_at >= SOON
-        return waited or self.attention.everything or not self.waker.native or awaited(status, self.written)
+        return waited or self.attention.by_clock or not self.waker.native or awaited(status, self.written)
 
     def notice_lapse(self) -> bool:
         """Whether the limit was exceeded since the last renewal: then this is a new incarnation, once."""

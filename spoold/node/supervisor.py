@@ -148,13 +148,13 @@ class Supervisor:
         self.killed_for_memory = self.group.killed_for_memory()
         supervisor = os.getpid()
         try:
-            pid = os.fork()
+            pid, outside = self.group.fork()
         except OSError as error:
             self.say("fail", {"reason": f"node {self.order['node']}: cannot start a process: {error.strerror}"})
             return KILLED
         if pid == 0:
             die_with(supervisor)  # first: what follows may take a while on a busy host
-            self.group.enter()
+            outside.enter()
             goes_on = stage == "run" and "setup_log" in self.order
             become(self.attempt, stage, self.order, self.may_go if goes_on else self.keeps_time, supervisor)
         self.codes[pid] = -1

@@ -20,6 +20,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -411,11 +412,11 @@ def held_child(act: Act, number: int) -> tuple[int, int]:
 
 
 def _hold_child(number: int, say: int, begin: int) -> None:
-    fork, numbers = os.fork, itertools.count(1)
+    numbers = itertools.count(1)
 
-    def held() -> int:
+    def held(fork: Callable[..., int], *into: str) -> int:
         is_it = next(numbers) == number
-        pid = fork()
+        pid = fork(*into)
         if pid == 0 and is_it:
             tracing.be_traceable()
             os.write(say, str(os.getpid()).encode())
@@ -423,7 +424,7 @@ def _hold_child(number: int, say: int, begin: int) -> None:
             chance.begin("act")
         return pid
 
-    os.fork = held
+    os.fork, cgroups.fork_into = partial(held, os.fork), partial(held, cgroups.fork_into)
 
 
 def is_waiting(pid: int) -> bool:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import os
+import shutil
 import statistics
+import threading
 from bisect import bisect
 from itertools import accumulate
 from pathlib import Path
 
+import pytest
 from watchdog.observers.inotify_c import InotifyEvent
 
 from spool_layout.storage import Disk
+from spoold import wake
 from spoold.wake import REPLACED, Pace, Waker
 
 
@@ -67,3 +72,26 @@ def test_what_is_written_before_it_is_put_in_place_wakes_nobody(tmp_path: Path) 
     Disk().publish(str(tmp_path / "assigned.json"), b"{}")
     assert waker.wait(10) and waker.rang and waker.names == [b"assigned.json"]
     waker.close()
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_no_thread_is_needed_to_hear_of_changes_while_watchdog_has_its_descriptor_where_it_is_looked_for(
+    tmp_path: Path, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if threads:
+        monkeypatch.setattr(wake, "DESCRIPTOR", "elsewhere")
+    before, open_before = threading.active_count(), os.listdir("/proc/self/fd")
+    waker = Heard()
+    waker.watch(str(tmp_path))
+    waker.news.clear()
+    assert threading.active_count() == before + threads
+    (tmp_path / ".private").touch()
+    assert not waker.wait(0.05) and not waker.news
+    (tmp_path / "a").touch()
+    assert waker.wait(10) and waker.rang and waker.news == {str(tmp_path)}
+    waker.news.clear()
+    shutil.rmtree(tmp_path)
+    while not waker.news:
+        assert waker.wait(10)
+    waker.close()
+    assert len(os.listdir("/proc/self/fd")) == len(open_before)

@@ -254,6 +254,57 @@ def test_what_is_gone_cannot_be_entered_and_costs_nothing_else(group: Group, cap
     assert "the job stays outside" in capfd.readouterr().err
 
 
+FORKS = """
+import os, sys
+from spoold.node import cgroups
+from spoold.node.cgroups import Group
+cgroups.SYS_CLONE3 = int(sys.argv[4])
+pid, outside = Group(*sys.argv[1:3], int(sys.argv[3])).fork()
+if pid == 0:
+    before = open("/proc/self/cgroup").read()
+    outside.enter()
+    print(before, open("/proc/self/cgroup").read(), sep="---", end="", flush=True)
+    os._exit(os.spawnlp(os.P_WAIT, "sh", "sh", "-c", f"test $PPID = {os.getpid()} && exit 7"))
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@needs_processes
+@pytest.mark.parametrize("number", [cgroups.SYS_CLONE3, 0xFFFF])
+def test_a_child_is_forked_into_them_or_enters_where_the_kernel_cannot_do_that(group: Group, number: int) -> None:
+    words = [sys.executable, "-c", FORKS, *map(str, group), str(number)]
+    ran = subprocess.run(words, capture_output=True, text=True, timeout=20)
+    assert (ran.returncode, ran.stderr) == (7, "")  # it can fork, and its child knows it
+    before, after = map(memberships, ran.stdout.split("---"))
+    name = os.path.basename(group.processes)
+    assert (os.path.basename(before[""]) == name) is (number == cgroups.SYS_CLONE3)
+    assert os.path.basename(after[""]) == name
+    assert not group.memory or group.memory == group.processes or after["memory"].endswith(f"/{name}")
+
+
+@needs_processes
+def test_nothing_is_forked_into_what_is_no_cgroup(tmp_path: Path) -> None:
+    code = f"""
+import os, sys
+from spoold.node.cgroups import fork_into
+for directory in ({str(tmp_path)!r}, "/nowhere"):
+    try:
+        fork_into(directory)
+    except OSError as error:
+        print(type(error).__name__, error.filename)
+try:
+    os.waitpid(-1, 0)
+except ChildProcessError:
+    print("no child", len(os.listdir("/proc/self/fd")))
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == [
+        f"OSError {tmp_path}",
+        "FileNotFoundError /nowhere",
+        "no child 4",
+    ]  # and no descriptor is left
+
+
 # ---- a node's
 
 

@@ -128,12 +128,12 @@ FAILS = """
 import os, socket, sys
 from spoold.node import supervisor
 from spoold.node.workplace import Workplace
-place, forks = Workplace(sys.argv[1]), [os.fork]
-def fork():
+place, forks = Workplace(sys.argv[1]), [supervisor.Group.fork]
+def fork(group):
     if not forks:
         raise BlockingIOError(11, "no more processes")
-    return forks.pop()()
-supervisor.os.fork = fork
+    return forks.pop()(group)
+supervisor.Group.fork = fork
 supervisor.supervise(place, "1.1", os.open(place.bell, os.O_RDWR | os.O_NONBLOCK), socket.socket())
 """
 

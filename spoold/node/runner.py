@@ -38,7 +38,7 @@ from spool_layout.storage import Disk, Glance, Held
 from spoold.account import account, refuse_root
 from spoold.local import base_path, boot_id, state_dir, version
 from spoold.node import containment, inventory, journal, memory, progress
-from spoold.node.attention import SOON, Attention, awaited
+from spoold.node.attention import SOON, Attention, apart, awaited
 from spoold.node.cleaning import Cleaner, RemoteCleaner
 from spoold.node.flushing import Flusher
 from spoold.node.identity import bind, machine_id, node_name
@@ -96,7 +96,8 @@ class Runner:
         self.let: dict[str, int] = {}  # attempt -> lapses when `go` was last said of it, as far as we said it
         self.urged: dict[str, int] = {}  # attempt that was begun, and may go -> lapses when that was said
         self.named: dict[str, tuple[int, ...]] = {}  # attempt -> the version that named it first
-        self.changed_at: float | None = None  # since when there is something to report that nobody waits for
+        self.changed_at: float | None = None  # since when there is something to report (monotonic clock)
+        self.report_at: float | None = None  # when that is to be done
         self.news = False  # whether orders came or something was reported since the last pause
         self.bell = os.open(self.place.bell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self.waker.listen(self.bell)
@@ -210,8 +211,8 @@ class Runner:
             times.append(0.5)
         if not self.waker.native:
             times.append(self.pace.step(self.news))
-        elif self.changed_at is not None:
-            times.append(max(0.0, self.changed_at + SOON - time.monotonic()))
+        elif self.report_at is not None:
+            times.append(max(0.0, self.report_at - time.monotonic()))
         self.news = False
         return min(times)
 
@@ -465,10 +466,11 @@ class Runner:
         status = self.status(left)
         new, now = status != self.written, time.monotonic()
         self.changed_at = (self.changed_at or now) if new else None
+        self.report_at = None if self.changed_at is None else self._when_to_report(status, self.changed_at)
         due = force or now - self.written_at >= self.interval
-        if not due and not (new and self._is_awaited(status, now)):
+        if not due and (self.report_at is None or now < self.report_at):
             return
-        self.news, self.changed_at = self.news or new, None
+        self.news, self.changed_at, self.report_at = self.news or new, None, None
         self.beat += 1
         told = encode(msgspec.structs.replace(status, beat=self.beat))
         self.disk.publish(self.spool.status(self.node), told, held=self.held)
@@ -487,10 +489,13 @@ class Runner:
             self.renewed, self.lapsed = began, False
             self.troubles.pop(LOCAL, None)
 
-    def _is_awaited(self, status: NodeStatus, now: float) -> bool:
-        """Whether what is new is to be reported now: somebody waits for it, or it has waited itself."""
-        waited = self.changed_at is None or now - self.changed_at >= SOON
-        return waited or self.attention.by_clock or not self.waker.native or awaited(status, self.written)
+    def _when_to_report(self, status: NodeStatus, changed_at: float) -> float:
+        """When what is new is to be reported (monotonic clock): now, where somebody waits for it, or it has waited."""
+        if self.attention.by_clock or not self.waker.native:
+            return 0.0
+        if awaited(status, self.written):
+            return self.written_at + apart(len(status.attempts))
+        return changed_at + SOON
 
     def notice_lapse(self) -> bool:
         """Whether the limit was exceeded since the last renewal: then this is a new incarnation, once."""

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from spool_layout.records import NodeStatus, Phase
-from spoold.node.attention import EVERYTHING, FULL, Attention, awaited
+from spoold.node.attention import EVERYTHING, FULL, MOST_APART, SOON, Attention, apart, awaited
 
 
 @pytest.fixture
@@ -75,3 +75,8 @@ def test_all_else_that_a_node_says_is_reported_at_once() -> None:
     assert awaited(status(), None)
     assert awaited(status(notes=["the local disk is full"]), status())
     assert awaited(status(left=True), status())
+
+
+def test_reports_keep_apart_where_many_attempts_end_one_after_the_other() -> None:
+    assert 0.0 < apart(1) <= 0.001  # alone it is told at once
+    assert apart(1) < apart(8) < apart(100) == apart(10_000) == MOST_APART < SOON

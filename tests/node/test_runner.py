@@ -24,6 +24,7 @@ from spoold.local import boot_id
 from spoold.node import containers, memory, progress, spawning
 from spoold.node.workplace import Attempt, boot_time, is_alive, read_json, start_time
 from tests.node.site import NODE, Site, kill, running
+from tests.node.test_containment import until
 
 LONG = "run: sleep 300\n"
 
@@ -748,6 +749,22 @@ def test_a_report_is_written_when_it_says_something_new_or_the_beat_is_due(up: S
     up.step()
     assert up.status().beat == beat + 1
     up.until(lambda: up.status().beat == beat + 2, 2)
+
+
+def test_where_many_run_the_end_of_one_waits_a_moment_for_that_of_others(
+    up: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, runner = up.task(1, "run: exit 3\n"), up.runner
+    assert runner is not None
+    runner.interval = 1000.0
+    up.assign()
+    up.step()
+    until(lambda: progress.is_gone(up.attempt(key)))
+    monkeypatch.setattr("spoold.node.runner.apart", lambda attempts: 60.0 * attempts)
+    runner.attention.woken(100.0, by_disk=False, bell=b"1.1\n")
+    assert up.step().attempts[key].phase != "ended" and runner.report_at == runner.written_at + 60.0
+    monkeypatch.undo()
+    assert up.step().attempts[key].phase == "ended"
 
 
 def test_a_runner_that_leaves_says_so_and_its_jobs_go_on(up: Site) -> None:

@@ -47,6 +47,7 @@ class Waker:
         self._told = -1  # what the kernel tells of changes through; -1: watchdog's thread reads it
         self._stirred = False  # whether it told of something that wakes us
         self._watched: dict[WatchDescriptor, str] = {}
+        self._directories: set[str] = set()  # the same: a head asks for a thousand nodes' after each tick
         self.news: set[str] = set()  # watched directories in which something came or went, until the sleeper clears it
         self.native = native
         self.rang = False  # whether the last wait was ended by the disk, or by `ring`
@@ -55,7 +56,7 @@ class Waker:
     def watch(self, directory: str, mask: Mask = ARRIVALS) -> None:
         """Wake when something arrives in a directory; one that is not there wakes nobody. Where watches cannot be had,
         `native` becomes False."""
-        if not self.native or directory in self._watched.values():
+        if not self.native or directory in self._directories:
             return
         try:
             if self._inotify is None:
@@ -67,6 +68,7 @@ class Waker:
                 self.native = False  # out of watches or instances (fs.inotify.*): look often instead
             return
         self._watched[descriptor] = directory
+        self._directories.add(directory)
         self.news.add(directory)  # of what happened before nothing was told
 
     def _listen_to(self, inotify: InotifyFD) -> None:
@@ -140,12 +142,13 @@ class Waker:
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:
         """A watched directory is gone, or its file system: whoever sleeps finds out by looking."""
         if (directory := self._watched.pop(wd, None)) is not None:
+            self._directories.discard(directory)
             self.news.add(directory)
         self._stir()
 
     def on_queue_overflow(self) -> None:
         """Wake-ups were lost: look everywhere."""
-        self.news.update(list(self._watched.values()))
+        self.news |= self._directories
         self._stir()
 
     def _stir(self) -> None:

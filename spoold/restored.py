@@ -41,7 +41,7 @@ T = TypeVar("T")
 PAUSE = 1.0  # seconds between two looks
 LOOKS = 3  # at a history that is damaged, and in which nothing happens meanwhile
 OVERTAKEN = 20  # looks at most, at one in which something does
-LED = "led.json"
+LED, LED_BYTES = "led.json", 80
 
 
 class WentBack(Damaged):
@@ -141,12 +141,17 @@ def runner_knows_more(spool: Spool, disk: Disk, seen: tuple[int, int], found: tu
 
 
 def note_led(kept: str, epoch: Epoch) -> None:
-    """Remember on this host how far an epoch came that a head led from here."""
+    """Remember on this host how far an epoch came that a head led from here.
+
+    In place, and always as long: after each tick, a file put in its place would cost as much as a fsync (ext4 sends off
+    what replaces a file). One that is cut or torn by a power loss is no JSON, or what it was before."""
     path = os.path.join(kept, LED)
     try:
-        with open(f"{path}.{os.getpid()}", "w", encoding="utf-8") as file:
-            file.write(json.dumps({"epoch": epoch.number, "offset": epoch.offset}))
-        os.replace(f"{path}.{os.getpid()}", path)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            os.write(descriptor, json.dumps({"epoch": epoch.number, "offset": epoch.offset}).ljust(LED_BYTES).encode())
+        finally:
+            os.close(descriptor)
     except OSError as error:
         log.warning("this host cannot remember epoch %d: %s", epoch.number, error)
 

@@ -18,6 +18,7 @@ directory is removed by the next head.
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 import secrets
@@ -29,6 +30,8 @@ from typing import TYPE_CHECKING
 from spool_layout import history
 from spool_layout.errors import Damaged, Deposed
 from spool_layout.events import AnyEvent, Restored, Sealed, encode_together
+from spool_layout.holder import Holder
+from spool_layout.mounts import mount_of
 from spool_layout.paths import Spool
 from spool_layout.records import Leader
 from spool_layout.replay import State
@@ -37,10 +40,13 @@ from spool_layout.storage import Disk, read_once, without_delegation
 
 if TYPE_CHECKING:
     from filelock import SoftReadWriteLock
+    from filelock._soft._read_write._participant import HeartbeatOutcome
 
 log = logging.getLogger("spoold.head")
 
 LOOK = 2.8  # seconds: a look costs a server of NFS 4 three calls, and a standby head may cost it two a second
+NEAR = 1.0  # the same on a disk of this host: a holder that died is followed by the next look
+WHOLE = 20  # renewals there of which one is filelock's own
 LOOKS = 10  # within a threshold, at least: what a look may come late has to fit in beside the two waits below
 LEAST_THRESHOLD = 1.1  # of the lock, in its heartbeats: filelock wants more than one
 
@@ -161,6 +167,10 @@ class HeadLock:
 
     a look is timed to fall on the end of each wait (`pause`), and together they are `lock_threshold`, from two and a
     half heartbeats on. What the calls themselves take comes on top.
+
+    On a disk of this host alone the kernel tells when the holder is dead (holder.py): the next look then takes its
+    record away, as its own release would have, and the lock. There a holder renews its record itself, which costs two
+    calls; filelock's own renewal, each WHOLE times, also finds what else was done to its files.
     """
 
     def __init__(self, spool: Spool, settings: Settings) -> None:
@@ -172,12 +182,15 @@ class HeadLock:
         except (ImportError, AttributeError) as error:
             log.warning("filelock has changed: where a host dies, another may lead a minute late on NFS 4: %s", error)
         self._folder = os.path.dirname(spool.head_lock)
-        self._records_folder = os.path.join(f"{spool.head_lock}.rw", "holders")
+        self._records_folder = spool.lock_records
         self._epoch_file = os.path.join(f"{spool.head_lock}.rw", "gen", "epoch")
         self.lost = False
         self.held = False
+        self.when_lost: Callable[[], object] = lambda: None  # called from another thread
         beat, limit = settings.lock_heartbeat, settings.lock_threshold
-        self.interval = min(LOOK, beat / 2, limit / LOOKS)  # seconds between two looks
+        self._holder = Holder(spool) if mount_of(spool.root).of_one_kernel else None
+        # seconds between two looks
+        self.interval = min(NEAR if self._holder else LOOK, beat / 2, limit / LOOKS)
         self._threshold = max(limit - beat - 2 * self.interval, LEAST_THRESHOLD * beat)
         self._patience = max(limit - self._threshold - self.interval, beat + self.interval / 2)
         self._records: dict[str, bytes] | None = None
@@ -194,6 +207,7 @@ class HeadLock:
 
     def _lose(self) -> None:
         self.lost = True
+        self.when_lost()
 
     def is_free(self) -> bool:
         """Whether it is worth trying: nobody holds it, or its holder did not renew when it should have."""
@@ -203,7 +217,16 @@ class HeadLock:
             return False  # unreadable is not free
         if records != self._records:
             self._records, self._due, self._tried = records, now + self._patience, False
-        return not records or now >= self._due
+        return not records or now >= self._due or self._dead() in records
+
+    def is_led(self) -> bool:
+        """Whether the process that holds it surely lives. False: that is not known."""
+        return self._holder is not None and self._holder.tells()[1] == Holder.LIVES
+
+    def _dead(self) -> str:
+        """The name of the record of a holder that is surely dead; "": none is known."""
+        record, fate = self._holder.tells() if self._holder else ("", Holder.UNKNOWN)
+        return record if fate == Holder.DEAD else ""
 
     def pause(self) -> float:
         """Seconds until the next look: an interval after the last one, or sooner, at the end of a wait."""
@@ -217,6 +240,8 @@ class HeadLock:
         self.release()
         os.stat(self._folder)  # the lock makes its directories: not in an empty one where the share was (P11)
         self._lock.stale_threshold = self._threshold
+        if dead := self._dead():
+            self._bury(dead)
         try:
             self._lock.acquire_write(timeout)
         except self._timeout:
@@ -227,7 +252,40 @@ class HeadLock:
         self._lock.stale_threshold = self._patience + self._threshold
         self.held, self.lost, self._records = True, False, None
         self._drop_empty_epoch()
+        self._be_known()
         return True
+
+    def _bury(self, record: str) -> None:
+        """What the release of a holder that is dead would have done. Nothing where somebody else has done it."""
+        dead = self._lock._new_participant(
+            "write", stale_threshold=self._threshold, clock=time.monotonic, lease_clock=time.monotonic
+        )
+        dead.token = record
+        dead.leave()
+
+    def _be_known(self) -> None:
+        """From now on this host knows whether we live; and renewing costs little. Without that, others wait."""
+        hold = self._lock._hold
+        if self._holder is None or hold is None:
+            return
+        participant, holder = hold.participant, self._holder
+        whole, renewals = participant.heartbeat, itertools.count()
+
+        def renew() -> tuple[HeartbeatOutcome, OSError | None]:
+            if next(renewals) % WHOLE == 0:
+                return whole()
+            try:
+                return ("ok" if holder.renew(participant._record()) else "lost"), None
+            except OSError as error:
+                return "transient", error
+
+        try:
+            holder.keep(participant.token)
+        except OSError as error:
+            log.warning("%s: should this head die, another waits for lock_threshold: %s", self._lock.lock_file, error)
+        else:
+            # Replaced in the object that is ours: filelock has no setting for how it renews (4.3.1).
+            participant.heartbeat = renew  # type: ignore[method-assign]
 
     def _drop_empty_epoch(self) -> None:
         """filelock makes gen/epoch with one call, writes it with the next one, and makes it once (4.3.1). Where it was
@@ -247,6 +305,9 @@ class HeadLock:
             self._lock.release(force=True)
         except OSError as error:
             log.warning("the lock of the heads could not be given back, and will expire: %s", error)
+        finally:
+            if self._holder is not None:
+                self._holder.let_go()  # and no sooner: its record would be taken for that of a dead process
 
     def known(self) -> dict[str, bytes]:
         """What the holders and waiters that the last look found wrote since; nothing, once one is gone."""

@@ -39,6 +39,9 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
         "wekafs",
     }
 )
+OF_ONE_KERNEL: Final = frozenset(
+    {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "tmpfs", "ramfs", "overlay"}
+)
 IN_MEMORY: Final = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 CHECK: Final = "mount"
 
@@ -55,6 +58,11 @@ class Mount(NamedTuple):
     def network(self) -> bool:
         """Whether changes made by other hosts may come here untold."""
         return self.kind in NETWORK_FILE_SYSTEMS
+
+    @property
+    def of_one_kernel(self) -> bool:
+        """Whether surely no other kernel has it mounted, and this one's locks (flock) hold for all who have."""
+        return self.kind in OF_ONE_KERNEL
 
     def has(self, option: str) -> bool:
         """Whether an option stands among those of the mount, as it is written there: "soft", "proto=udp"."""

@@ -189,7 +189,8 @@ class Spool:
         self.nodes, self.heads, self.events = join("nodes"), join("heads"), join("events")
         self.archive = join("events", "archive")
         self.generations, self.claims, self.locks = join("ledger"), join("claims"), join("locks")
-        self.head_lock = join("locks", "head")
+        self.head_lock, self.holder = join("locks", "head"), join("locks", "holder.json")
+        self.lock_records = join("locks", "head.rw", "holders")  # filelock makes it
         self.doctor = join("doctor")
 
     def _join(self, *parts: str) -> str:
@@ -266,6 +267,10 @@ class Spool:
     def diagnosis(self, host: str) -> str:
         """doctor/HOST.json: what was measured on a host. host: any host's name."""
         return os.path.join(self.doctor, f"{re.sub(r'[^A-Za-z0-9._-]|^[.]', '_', host) or '_'}.json")
+
+    def lock_record(self, name: str) -> str:
+        """locks/head.rw/holders/NAME: that of a holder of the heads' lock, or of who waits for it."""
+        return os.path.join(self.lock_records, name)
 
     def node(self, node: str) -> str:
         """nodes/NODE."""

@@ -329,6 +329,16 @@ class HeadStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     version: str = ""
 
 
+class HolderNote(msgspec.Struct, frozen=True):
+    """locks/holder.json: what the kernel of the holder's host knows it by (holder.py)."""
+
+    format: int
+    record: str  # its name in locks/head.rw/holders/
+    boot: str
+    machine: str
+    device: int  # of locks/, as the holder sees it
+
+
 class NodeOwner(msgspec.Struct, frozen=True, omit_defaults=True):
     """nodes/NODE/owner.json: put there once."""
 

@@ -210,9 +210,10 @@ def _check_values(settings: Settings, where: str) -> None:
         )
 
 
-def first_text(name: str, network: bool, users: str = "single") -> str:
-    """The spool.yaml that `init` writes. network: whether the directory is on a network file system."""
-    beat, threshold = (12, 30) if network else (1, 4)  # each renewal costs a file server 20 calls
+def first_text(name: str, network: bool, users: str = "single", own: bool = True) -> str:
+    """The spool.yaml that `init` writes. network: whether the directory is on a network file system; own: whether, if
+    it is not, surely no other kernel has it mounted, so that a head that died there is followed at once (holder.py)."""
+    beat, threshold = (12, 30) if network else (20, 50) if own else (1, 4)  # a renewal costs a file server 20 calls
     return (
         f"# Settings of this spool: see spool(5). What is not named here has its default.\n"
         f"format: {FORMAT}\n"
@@ -220,6 +221,6 @@ def first_text(name: str, network: bool, users: str = "single") -> str:
         f"name: {name}\n"
         f"lock_heartbeat: {beat}s      # how often the leading head says that it lives\n"
         f"lock_threshold: {threshold}s     # after so long another head leads\n"
-        + ("heartbeat: 12s\n" if network else "")
+        f"heartbeat: {12 if network else 5}s\n"
         + ("users: multi           # jobs run as who dropped them\n" if users == "multi" else "")
     )

@@ -79,12 +79,15 @@ PAST_THE_PORT = {
     "the kernel: /proc, /sys, cgroups": (
         "spoold/node/cgroups.py", "spoold/node/containment.py", "skyspool/processes.py", "skyspool/daemons.py",
         "spool_layout/becoming.py", "spool_layout/mounts.py:mount_of", "skyspool/doctor/meeting.py:here",
+        "spool_layout/holder.py:_said",
     ),
     "done by the job's own process, as its owner, for whom the runner must not wait": (
         "spoold/node/job.py", "spoold/node/owner.py", "spoold/node/gitlogin.py",
     ),
     "a thread of its own syncs what jobs write, so that nothing else waits for it": ("spoold/node/flushing.py",),
-    "the lock's files, which filelock makes and reads by itself": ("spool_layout/leadership.py:HeadLock",),
+    "the lock's files, which filelock makes and reads by itself": (
+        "spool_layout/leadership.py:HeadLock", "spool_layout/holder.py:Holder",
+    ),
     "measures the file system as it is, beside the spool": (
         "skyspool/doctor/probes.py", "skyspool/doctor/experiments.py", "skyspool/doctor/replacing.py",
         "skyspool/doctor/meeting.py", "skyspool/doctor/examination.py",

@@ -168,7 +168,7 @@ def test_the_requests_of_the_page_are_understood() -> None:
 RECORDS = (
     "Task", "Demand", "Allocation", "Gpu", "Leader", "Ledger", "Node", "GpuSlot", "Job", "Held", "Rejection",
     "NodeOwner", "Assigned", "Assignment", "NodeStatus", "Phase", "HeadStatus", "Remnant",
-    "Enforced",
+    "Enforced", "HolderNote",
 )  # fmt: skip
 
 

@@ -192,7 +192,8 @@ def make_inside(root: str, name: str | None, users: str) -> None:
     disk.sync(spool.events)  # for archive/ in it
     disk.sync(spool.root)
     if name is not None:
-        text = settings.first_text(name, mounts.is_network(root), users)
+        mount = mounts.mount_of(root)
+        text = settings.first_text(name, mount.network, users, mount.of_one_kernel)
         disk.publish_new(spool.settings, text.encode())
 
 

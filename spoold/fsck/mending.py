@@ -43,7 +43,7 @@ def hold_lock(spool: Spool, settings: Settings) -> HeadLock:
     lock = HeadLock(spool, settings)
     end = time.monotonic() + settings.lock_threshold + 2 * settings.lock_heartbeat
     while not (lock.is_free() and lock.acquire()):
-        if time.monotonic() > end:
+        if lock.is_led() or time.monotonic() > end:
             raise Taken(f"a head leads {spool.root}", "stop every head of the spool first, then do this again")
         time.sleep(lock.pause())
     return lock

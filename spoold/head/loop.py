@@ -40,6 +40,7 @@ ONCE_MARGIN = 1.0  # seconds beyond the settle time that a `--once` may wait for
 # Seconds between two looks for files while ticks follow each other, where the disk tells of changes: with news of them,
 # and with none. (Not told is what its owner moves out of pending/, or makes readable.)
 FILES_EVERY, FILES_SELDOM = 0.05, 1.0
+DEPOSED = 1.0  # seconds before a head that was deposed looks at the lock again, on a local disk
 LONG, VERY_LONG = 16 << 20, 64 << 20  # bytes of events after which an epoch ends: when idle (20,000 jobs), and else
 # Seconds without an event after which the ledger is written anew: on NFS, where a head looks four times a second, work
 # that comes in drips would have it written between two of them, for twenty calls.
@@ -62,6 +63,7 @@ class Head:
         self.hearing = Hearing(self.settings.node_timeout, self.settings.fence_margin)
         self.lock = HeadLock(self.spool, self.settings)
         self.waker = Waker(self.local, ignored=frozenset({b"assigned.json"}))
+        self.lock.when_lost = lambda: self.waker.ring()
         self.pace = Pace(self.settings.poll, self.settings.idle_poll)
         self.presence = Presence(self.spool, self.disk, self.settings.lock_heartbeat, version(), once=once)
         self.rest = IDLE_BEFORE_LEDGER if self.local else ON_NFS
@@ -89,7 +91,7 @@ class Head:
             except Deposed as error:
                 log.warning("stands by: %s", error)
                 self.lock.release()
-                pause = self.settings.lock_heartbeat
+                pause = min(self.settings.lock_heartbeat, DEPOSED) if self.local else self.settings.lock_heartbeat
             except (OSError, BadSettings) as error:  # spool.yaml may just be being edited
                 self.lock.release()  # another head may have better luck
                 pause = longer(pause)

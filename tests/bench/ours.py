@@ -13,15 +13,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from spool_layout import history
+from spool_layout import history, settings
 from tests.bench.place import Place
 from tests.e2e.cluster import AT_HOME, Cluster
 
+WRITTEN = settings.parse(settings.first_text("any", False).encode(), "init")
 AS_SHIPPED = {
     "settle": "2s",
-    "lock_heartbeat": "1s",
-    "lock_threshold": "4s",
-    "heartbeat": "2s",
+    "lock_heartbeat": f"{WRITTEN.lock_heartbeat:g}s",
+    "lock_threshold": f"{WRITTEN.lock_threshold:g}s",
+    "heartbeat": f"{WRITTEN.heartbeat:g}s",
     "node_timeout": "30s",
     "fence_margin": "5s",
     "grace": "30s",

@@ -117,8 +117,8 @@ def test_spools_that_cannot_be_opened(known: Scene) -> None:
 
 def test_settings_of_any_yaml(known: Scene) -> None:
     path = Path(known.spool.settings)
-    path.write_text(path.read_text().replace("4s", "'7s'") + "nodes: {n1: {gpus: H100:4}}\n")
-    assert clusters.named("lab").threshold == 7
+    path.write_text(path.read_text().replace("50s", "'70s'") + "nodes: {n1: {gpus: H100:4}}\n")
+    assert clusters.named("lab").threshold == 70
 
 
 def test_an_unknown_word_names_the_nearest_cluster(known: Scene) -> None:

@@ -53,7 +53,7 @@ def quick(home: Path) -> Spool:
     """A spool with short waits, known as the default cluster."""
     subprocess.run([sys.executable, "-m", "skyspool", "init", "spool"], check=True, capture_output=True, cwd=home)
     path = home / "spool/spool.yaml"
-    kept = [line for line in path.read_text().splitlines() if not line.startswith("lock_")]
+    kept = [line for line in path.read_text().splitlines() if not line.startswith(("lock_", "heartbeat"))]
     path.write_text("\n".join(kept) + "\n" + QUICK)
     return Spool(home / "spool")
 

@@ -232,7 +232,8 @@ class Machine:
         spool = Spool(root / SPOOL)
         for path in spool.directories:
             Disk().make_dir(path, 0o700 if os.path.basename(path) in PRIVATE else 0o755)
-        text = settings.first_text("mycluster", False) + SETTINGS + more
+        first = settings.first_text("mycluster", False).splitlines(True)
+        text = "".join(line for line in first if not line.startswith("heartbeat:")) + SETTINGS + more
         Disk().publish_new(spool.settings, text.encode())
         os.makedirs(root / STATE, 0o700)
 

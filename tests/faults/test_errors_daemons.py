@@ -98,7 +98,9 @@ class Led:
         self.folder, self.port, self.spool = folder, port, Spool(folder / "spool")
         for path in self.spool.directories:
             os.makedirs(path, mode_of(os.path.relpath(path, self.spool.root), "single"))
-        Path(self.spool.settings).write_text(settings.first_text("test", False) + "settle: 0s\n")
+        said = [line for line in settings.first_text("test", False).splitlines(True) if line[:5] != "lock_"]
+        beats = "lock_heartbeat: 1s\nlock_threshold: 4s\n"  # so that only a pause after a failure is as long
+        Path(self.spool.settings).write_text("".join(said) + beats + "settle: 0s\n")
         self.node = Node(self.spool, "n1", 1)
         self.sleeps, self.dropped = Sleeps(port), False
 

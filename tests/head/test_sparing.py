@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from itertools import pairwise
@@ -143,6 +144,18 @@ def test_a_tick_that_is_for_the_nodes_alone_lists_no_files_and_hears_what_ends(t
     assert stage.job("c").status is Status.PENDING
     stage.finish("b", "c")
     stage.audit()
+
+
+def test_a_head_that_lost_the_lock_is_woken(tmp_path: Path) -> None:
+    """Else it would find out when it next renews its sign of life: each 20 s, by the settings of `init`."""
+    head = Head(Cluster(tmp_path).spool.root, state=str(tmp_path / "state"))
+    try:
+        assert head.lock.acquire() and not head.waker.wait(0)
+        os.unlink(head.spool.lock_record(*head.lock.holders() or {}))
+        assert head.waker.wait(10) and head.lock.lost
+    finally:
+        head.lock.release()
+        head.waker.close()
 
 
 @pytest.mark.parametrize(("news", "apart", "looks"), [(True, loop.FILES_EVERY, 4), (False, loop.FILES_SELDOM, 1)])

@@ -12,16 +12,19 @@ from pathlib import Path
 
 import pytest
 
+from spool_layout import leadership
 from spool_layout.leadership import HeadLock
+from spool_layout.mounts import Mount
 from spoold.head.loop import Head
 from tests.e2e.cluster import Cluster
 
 PHASES = 10  # of the last renewal between two looks; the first one is right after a look, which is the worst
 LOOKS = 3  # before the last renewal
 ROUNDED = 0.01  # seconds: what some sleeps take longer than asked for, since they are rounded up to a millisecond
-# lock_heartbeat and lock_threshold: as `init` writes them for a network file system and for a local disk; the least
-# that spool(5) promises to keep; a long one.
-SETTINGS = [(12.0, 30.0), (1.0, 4.0), (1.0, 2.5), (1.0, 20.0)]
+# lock_heartbeat and lock_threshold: as `init` writes them for a network file system and for a local disk; where it
+# writes none; the least that spool(5) promises to keep; a long one.
+NETWORK = (12.0, 30.0)
+SETTINGS = [NETWORK, (20.0, 50.0), (1.0, 4.0), (1.0, 2.5), (1.0, 20.0)]
 
 
 class Standby:
@@ -88,6 +91,8 @@ class Standby:
 
 @pytest.fixture(params=SETTINGS, ids=[f"{beat:g}s-{threshold:g}s" for beat, threshold in SETTINGS])
 def standby(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Standby]:
+    if request.param == NETWORK:
+        monkeypatch.setattr(leadership, "mount_of", lambda _: Mount("nfs", "", "", ""))
     yield Standby(folder, *request.param, monkeypatch)
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from spool_layout import settings
 from spool_layout.events import Accepted
+from spool_layout.leadership import HeadLock
 from spool_layout.records import HeadStatus, decode
 from tests.e2e.cluster import Cluster, running
 
@@ -57,6 +59,39 @@ def test_one_of_several_heads_leads_and_the_next_one_follows_a_kill(cluster: Clu
     assert time.monotonic() - began < 10  # P7: the threshold of 1.2 s and a tick, on a busy machine
     cluster.eventually(lambda: sorted(roles(cluster).values()) == ["leading", "standby"])
     assert accepted(cluster) == ["one.yaml", "two.yaml"]
+
+
+def as_shipped(cluster: Cluster) -> None:
+    """The lock's times are those that `init` writes for a disk of this host."""
+    path = Path(cluster.spool.settings)
+    said = [line for line in path.read_text().splitlines(True) if not line.startswith("lock_")]
+    written = settings.first_text("any", False).splitlines(True)
+    path.write_text("".join(said + [line for line in written if line.startswith("lock_")]))
+
+
+def test_a_kill_is_followed_long_before_the_threshold_that_init_writes_and_a_frozen_head_is_not(
+    cluster: Cluster,
+) -> None:
+    as_shipped(cluster)
+    cluster.head("head1")
+    drop_and_wait(cluster, "one.yaml")
+    cluster.head("head2")
+    cluster.eventually(lambda: roles(cluster).get("head2") == "standby")
+    cluster.kill("head1")
+    began = time.monotonic()
+    drop_and_wait(cluster, "two.yaml")
+    took = time.monotonic() - began
+    print(f"{took:.2f} s")
+    assert took < 10  # P7: a look each second and a tick, on a busy machine; the threshold is 50 s
+    cluster.processes["head2"].send_signal(signal.SIGSTOP)
+    try:
+        lock = HeadLock(cluster.spool, settings.load(cluster.spool, cluster.disk))
+        assert not lock.is_free() and lock.is_led()
+    finally:
+        cluster.processes["head2"].send_signal(signal.SIGCONT)
+    cluster.kill("head2")
+    assert lock.is_free() and not lock.is_led()
+    assert cluster.once("head").returncode == 0
 
 
 def test_a_head_that_is_stopped_hands_over_at_once(cluster: Cluster) -> None:

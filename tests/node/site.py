@@ -43,8 +43,11 @@ class Site:
         self.folder, self.spool, self.disk = folder, Spool(folder / "spool"), Disk()
         for directory in (*self.spool.directories, self.spool.node(NODE)):
             self.disk.make_dir(directory)
-        said = "".join(f"{key}: {value}\n" for key, value in {**SETTINGS, **more}.items())
-        Path(self.spool.settings).write_text(settings.first_text("mycluster", False) + said)
+        chosen = {**SETTINGS, **more}
+        first = settings.first_text("mycluster", False).splitlines(True)
+        said = [line for line in first if line.split(":")[0] not in chosen]
+        said += [f"{key}: {value}\n" for key, value in chosen.items()]
+        Path(self.spool.settings).write_text("".join(said))
         self.id = settings.load(self.spool, self.disk).id
         self.state = folder / "state"
         self.place = Workplace(str(self.state / self.id / f"node-{NODE}"))

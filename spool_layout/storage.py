@@ -359,7 +359,8 @@ class SharedDisk(Disk):
 
 
 class Glance:
-    """Whether a directory may have changed since somebody acted on it last, by its time stamps, which are left alone.
+    """Whether a directory may have changed since somebody acted on it last, by its time stamps, which are left alone;
+    or, on a disk of this host, whether a file was put in place of it.
 
     Several changes within one step of the server's clock have one stamp. So a stamp is believed when it is SETTLED
     seconds old, and what is there is looked at once more then. One call to a server where nothing has changed.
@@ -367,9 +368,11 @@ class Glance:
 
     SETTLED = 1.0  # seconds: a hundred steps of a slow clock
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._stamp, self._since, self._settled = -1, 0.0, False
+    def __init__(self, path: str, stamp: Callable[[str], object] | None = None) -> None:
+        """stamp: what tells the state of what is there, instead of `stamp_of`."""
+        self.path, self._now = path, stamp or stamp_of
+        self._stamp: object = -1
+        self._since, self._settled = 0.0, False
 
     def changed(self) -> bool:
         """Whether to look at what is in it."""
@@ -381,7 +384,7 @@ class Glance:
 
     def note(self) -> None:
         """Take in the present stamp: also after a change of one's own, so that it settles sooner."""
-        stamp = stamp_of(self.path)
+        stamp = self._now(self.path)
         if stamp != self._stamp:
             self._stamp, self._since, self._settled = stamp, time.monotonic(), False
 
@@ -393,6 +396,15 @@ def stamp_of(directory: str) -> int:
         return os.fstat(descriptor).st_mtime_ns
     finally:
         os.close(descriptor)
+
+
+def stamp_of_name(path: str) -> tuple[int, int] | None:
+    """Which file has this name on a disk of this host, and its change time in nanoseconds, by one call; None: none."""
+    try:
+        info = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return info.st_ino, info.st_ctime_ns
 
 
 MARK_BACK = 1_000_000_000  # nanoseconds that a mark is set back: the server's clock will not give that time again

@@ -62,16 +62,18 @@ class Listener:
         self._texts: dict[str, tuple[bytes, NodeStatus]] = {}  # node -> the text of that, and what it comes to
         self._all_read = -SELDOM  # when all were read last (monotonic clock)
 
-    def hear(self, state: State, everybody: bool = False) -> tuple[list[Report], list[Silent]]:
+    def hear(
+        self, state: State, everybody: bool = False, known_only: bool = False
+    ) -> tuple[list[Report], list[Silent]]:
         """What the nodes say, and which of those that the ledger knows say nothing.
 
-        everybody: all are asked now, since a job may start on what they say.
+        everybody: all are asked now, since a job may start on what they say. known_only: nobody has come.
         """
         now = time.monotonic()
         if everybody:
             self._all_read = -SELDOM
         busy = self._busy(state, now)
-        if busy is None:
+        if busy is None and not known_only:
             self.listed = {e.name: self.listed.get(e.name, now) for e in self.disk.list(self.spool.nodes)}
         names = sorted(self.listed)
         reports = [r for name in names if (r := self._report(name, state, busy is None or name in busy)) is not None]

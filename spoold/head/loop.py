@@ -187,9 +187,11 @@ class Head:
         return False
 
     def files_are_due(self, term: Term, since: float) -> bool:
-        """Whether to look for files: there is news, one may be complete by now, or none was looked for lately."""
-        news = not self.waker.news.isdisjoint((self.spool.pending, self.spool.requests))
-        return news or term.observer.files_due <= time.monotonic() or since >= FILES_SELDOM
+        """Whether to look for files: there is news, one may be complete by now, or none was looked for lately. Whatever
+        comes into empty boxes is news."""
+        news = not self.waker.news.isdisjoint((self.spool.pending, self.spool.requests, self.spool.nodes))
+        seldom = FILES_SELDOM if term.observer.boxes_hold else self.settings.sweep
+        return news or term.observer.files_due <= time.monotonic() or since >= seldom
 
     def keep(self, term: Term, idle: bool) -> None:
         """What is done beside the ticks: the ledger, and removing what is too old."""

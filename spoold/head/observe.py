@@ -56,6 +56,7 @@ class Observer:
         self.leaving: dict[str, int] = {}  # files in pending/ of jobs that ended -> ID; on their way to done/
         self.again: float | None = None  # seconds until something may be complete
         self.files_due = float("inf")  # when that is so for what stands in the drop boxes (monotonic clock)
+        self.boxes_hold = True  # whether anything stood in the drop boxes when they were looked into last
         self._left: list[Left] = []
         self._backlog = False  # whether claimed files are left to be read in the next tick
         self._turn, self._turned = 0, float("-inf")
@@ -69,11 +70,11 @@ class Observer:
 
     def look(self, nodes_only: bool = False) -> tuple[Look, list[Left]]:
         """What is new, and the names that were left alone and not told yet. nodes_only: nothing is looked for in
-        pending/ and requests/, which was done just now."""
+        pending/ and requests/, nor for nodes that came, which was done just now, or is to be told of."""
         self.again, self._left = None, []
         began = time.monotonic()
-        changes, fresh = ([], []) if nodes_only else self._waiting(self.disk.list(self.spool.pending))
-        reports, silent = self.nodes.hear(self.state, everybody=bool(fresh))
+        changes, fresh = ([], []) if nodes_only else self._waiting(self._pending_files())
+        reports, silent = self.nodes.hear(self.state, everybody=bool(fresh), known_only=nodes_only)
         if self.nodes.expects:
             self.look_again(self.settings.poll)
         if nodes_only:
@@ -121,6 +122,11 @@ class Observer:
         return True
 
     # ---- files of waiting jobs
+
+    def _pending_files(self) -> list[Entry]:
+        found = self.disk.list(self.spool.pending)
+        self.boxes_hold = bool(found)
+        return found
 
     def _waiting(self, pending: list[Entry]) -> tuple[list[Change], list[Entry]]:
         """What became of the files of waiting jobs; and the names that are none of theirs."""
@@ -298,7 +304,9 @@ class Observer:
 
     def _take_requests(self) -> list[Request]:
         found = self._left_requests()
-        self._requests.listed(self.disk.list(self.spool.requests))
+        asked = self.disk.list(self.spool.requests)
+        self.boxes_hold = self.boxes_hold or bool(asked)
+        self._requests.listed(asked)
         for claim in self._requests.take(self._asking.may, REQUESTS_AT_ONCE, READ_FOR):
             if (request := self._read(claim, self.intake.read_request)) is not None:
                 found.append(request)

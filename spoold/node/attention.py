@@ -22,13 +22,16 @@ class Attention:
     """Of one runner. At first, and where nobody says what woke it, all is looked at."""
 
     def __init__(self) -> None:
-        self.everything = self.disk = self.by_clock = True
+        self.everything = self.disk = True  # whether all is to be looked at; whether assigned.json is, among that
+        self.told = True  # whether the disk told of that, so that it is to be read
+        self.by_clock = True  # whether nobody woke us
         self._keys: frozenset[str] = frozenset()
         self._all_seen = float("-inf")
 
     def woken(self, now: float, by_disk: bool, bell: bytes) -> None:
         """The next pass was woken at `now` (monotonic clock), by the disk, by supervisors, or by neither."""
         self._keys = frozenset(bell.decode("ascii", "replace").split())
+        self.told = by_disk
         told = by_disk or bool(self._keys)
         self.by_clock = not told
         self.everything = not told or len(bell) >= FULL or now - self._all_seen >= EVERYTHING

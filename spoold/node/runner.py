@@ -34,7 +34,7 @@ from spool_layout.mounts import read_on
 from spool_layout.paths import FORMAT, Spool
 from spool_layout.records import GONE, Assigned, Assignment, NodeStatus, Phase, Remnant, decode, encode
 from spool_layout.settings import DeclaredNode, load
-from spool_layout.storage import Disk, Glance, Held
+from spool_layout.storage import Disk, Glance, Held, stamp_of_name
 from spoold.account import account, refuse_root
 from spoold.local import base_path, boot_id, state_dir, version
 from spoold.node import containment, inventory, journal, memory, progress
@@ -114,7 +114,8 @@ class Runner:
         self.since = time.time()
         self.written: NodeStatus | None = None
         self.held = None if self.local else Held()
-        self.glance = None if self.local else Glance(self.spool.node(self.node))
+        folder, file = self.spool.node(self.node), self.spool.assigned(self.node)
+        self.glance = Glance(file, stamp_of_name) if self.local else Glance(folder)
         self.written_at = 0.0
         self.assigned = Assigned(FORMAT, self.settings.name, (0, 0), 0)
         self.final: dict[str, Phase] = {}
@@ -237,8 +238,8 @@ class Runner:
     def look(self) -> None:
         """Read assigned.json; refuse what is older than what was seen. A damaged one is told, and nothing is done."""
         path = self.spool.assigned(self.node)
-        if self.glance is None:
-            self.unread = self.attention.disk or self.unread
+        if self.local and (self.attention.told or not self.attention.disk):
+            self.unread = self.attention.told or self.unread
         else:
             self.unread = self.glance.changed() or self.unread
         if not self.unread:
@@ -476,7 +477,7 @@ class Runner:
         self.disk.publish(self.spool.status(self.node), told, held=self.held)
         if self.written is None:
             self.disk.sync(self.spool.node(self.node))  # by it, a runner after a reboot knows that it was one
-        if self.glance is not None:
+        if not self.local:
             self.glance.note()
         self.written, self.written_at = msgspec.structs.replace(status, beat=self.beat), time.monotonic()
         self.notice_lapse()  # the head may have seen the beat before too long ago; the next report says so

@@ -146,6 +146,18 @@ def test_a_tick_that_is_for_the_nodes_alone_lists_no_files_and_hears_what_ends(t
     stage.audit()
 
 
+def test_a_beat_of_a_node_costs_an_idle_head_one_file_and_a_sweep_three_listings(tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "spool", disk := Counted())
+    stage.node("n1")
+    stage.run()
+    assert stage.term is not None
+    for nodes_only, cost in ((True, {"n1": 1}), (False, {"pending": 1, "requests": 1, "nodes": 1, "n1": 1})):
+        stage.nodes["n1"].step()
+        disk.asked.clear()
+        assert not stage.term.tick(nodes_only)
+        assert disk.asked == cost
+
+
 def test_a_head_that_lost_the_lock_is_woken(tmp_path: Path) -> None:
     """Else it would find out when it next renews its sign of life: each 20 s, by the settings of `init`."""
     head = Head(Cluster(tmp_path).spool.root, state=str(tmp_path / "state"))
@@ -153,6 +165,35 @@ def test_a_head_that_lost_the_lock_is_woken(tmp_path: Path) -> None:
         assert head.lock.acquire() and not head.waker.wait(0)
         os.unlink(head.spool.lock_record(*head.lock.holders() or {}))
         assert head.waker.wait(10) and head.lock.lost
+    finally:
+        head.lock.release()
+        head.waker.close()
+
+
+def test_whether_the_boxes_are_looked_into_without_news_goes_by_what_they_held(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes into empty ones is news. What its owner moves away, or makes readable, is none."""
+    monkeypatch.setattr(loop, "time", clock)
+    head = Head(Cluster(tmp_path).spool.root, state=str(tmp_path / "state"))
+    try:
+        term = head.begin()
+        assert term is not None
+
+        def due(since: float, *news: str) -> bool:
+            head.waker.news = set(news)
+            return head.files_are_due(term, since)
+
+        term.tick()
+        assert not due(head.settings.sweep - 1) and due(head.settings.sweep)
+        assert due(0, head.spool.pending) and due(0, head.spool.requests) and due(0, head.spool.nodes)
+        for box in (head.spool.pending, head.spool.requests):
+            (other := Path(box, ".someone's.yaml")).write_text("")
+            term.tick()
+            assert not due(loop.FILES_SELDOM / 2) and due(loop.FILES_SELDOM)
+            other.unlink()
+            term.tick()
+            assert not due(loop.FILES_SELDOM)
     finally:
         head.lock.release()
         head.waker.close()

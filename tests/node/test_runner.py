@@ -19,7 +19,7 @@ import pytest
 
 from spool_layout.errors import Damaged, NewerFormat, Taken
 from spool_layout.records import GONE, NodeOwner, NodeStatus, Phase, encode
-from spool_layout.storage import Disk, Held
+from spool_layout.storage import Disk, Glance, Held
 from spoold.local import boot_id
 from spoold.node import containers, memory, progress, spawning
 from spoold.node.workplace import Attempt, boot_time, is_alive, read_json, start_time
@@ -512,6 +512,32 @@ def test_what_is_being_ended_is_looked_at_whoever_wakes_the_runner(up: Site) -> 
         assert runner.ending == {key}
         runner.attention.woken(100.0 + number / 10, by_disk=False, bell=b"9.9\n")
     assert not runner.attention.everything
+
+
+def test_an_assignment_is_read_when_the_disk_tells_and_by_the_clock_only_when_another_stands_there(
+    up: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up.assign()
+    up.step()
+    runner, read, now = up.runner, Disk.read, time.monotonic()
+    assert runner is not None
+    asked: list[str] = []
+    monkeypatch.setattr("spool_layout.storage.time.monotonic", lambda: now)
+    monkeypatch.setattr(Disk, "read", lambda disk, path, start=0: asked.append(path) or read(disk, path, start))
+
+    def reads(by_disk: bool = False) -> int:
+        asked.clear()
+        runner.attention.woken(now, by_disk, b"")
+        up.step()
+        return asked.count(up.spool.assigned(NODE))
+
+    reads()
+    now += Glance.SETTLED
+    assert [reads(), reads(), reads()] == [1, 0, 0], "once more when it has settled"
+    assert reads(by_disk=True) == 1 and reads() == 0
+    up.assign()
+    assert reads() == 1, "the disk did not tell"
+    assert up.status().read == up.version
 
 
 def test_a_killed_supervisor_whose_job_had_ended_leaves_the_outcome_known(up: Site) -> None:

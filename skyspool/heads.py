@@ -3,7 +3,7 @@
 A head lives if its file was renewed within three of its intervals, or within the time after which another would take
 over, whichever is longer. Ages are taken by the file system's clock: on a local disk that is this host's own; on a
 network file system it is asked by writing a small file in tmp/, and only where that may not be done this host's own
-clock has to serve.
+clock has to serve. Of one that leads on a disk of this host the kernel tells sooner that it died (spool_layout.holder).
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from typing import NamedTuple
 from skyspool.clusters import Cluster
 from skyspool.say import note
 from spool_layout.errors import Damaged
-from spool_layout.mounts import is_network
+from spool_layout.mounts import is_network, mount_of
 from spool_layout.paths import Spool, is_passing
 from spool_layout.records import HeadStatus, decode
 from spool_layout.storage import Disk
 
 RECORD_BYTES = 64 * 1024
 INTERVALS = 3
+LEADING = "leading"
+SILENT = 2.0  # seconds after which it is asked whether a head that leads here has died
 
 
 class Head(NamedTuple):
@@ -56,14 +58,32 @@ def server_now(spool: Spool, disk: Disk) -> float:
 
 
 def heads(cluster: Cluster, disk: Disk, now: float | None = None) -> list[Head]:
-    """All heads that left a file, the ones that live first, then the ones seen last. now: server_now if known."""
+    """All heads that left a file, the ones that live first, then the ones seen last. now: server_now if known.
+
+    One that led is over when another leads a later epoch: should it live, it will say soon that it stands by."""
     spool = cluster.spool
     read, unclear = _read_all(spool, disk)
     if unclear:
         note(f"note: whether a head is alive cannot be told: {unclear}")
     now = server_now(spool, disk) if read and now is None else now or 0.0
     judged = [Head(s, seen, now - seen < max(INTERVALS * s.interval, cluster.threshold)) for s, seen in read]
+    top = max((head.status.epoch for head in judged if head.status.role == LEADING), default=0)
+    silent = any(
+        h.alive and h.status.epoch == top and now - h.seen > SILENT for h in judged if h.status.role == LEADING
+    )
+    if silent and _has_died(spool):
+        top += 1
+    judged = [h._replace(alive=False) if h.status.role == LEADING and h.status.epoch < top else h for h in judged]
     return Found(sorted(judged, key=lambda head: (not head.alive, -head.seen)), unclear)
+
+
+def _has_died(spool: Spool) -> bool:
+    """Whether the head that led last is surely dead."""
+    if not mount_of(spool.root).of_one_kernel:
+        return False
+    from spool_layout.holder import Holder
+
+    return Holder(spool).tells()[1] == Holder.DEAD
 
 
 def _read_all(spool: Spool, disk: Disk) -> tuple[list[tuple[HeadStatus, float]], str]:

@@ -20,10 +20,8 @@ from __future__ import annotations
 
 import fcntl
 import functools
-import hashlib
 import os
 import re
-import socket
 import threading
 from typing import Final
 
@@ -43,6 +41,9 @@ def boot() -> str:
 @functools.cache
 def machine() -> str:
     """What tells this machine from others: machine-id(5), and the host's name, since clones share the first."""
+    import hashlib
+    import socket
+
     said = _said("/etc/machine-id")
     return hashlib.sha256(f"skyspool {said} {socket.gethostname()}".encode()).hexdigest()[:32] if said else ""
 

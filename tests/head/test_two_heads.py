@@ -89,8 +89,10 @@ def test_a_kill_is_followed_long_before_the_threshold_that_init_writes_and_a_fro
         assert not lock.is_free() and lock.is_led()
     finally:
         cluster.processes["head2"].send_signal(signal.SIGCONT)
+    assert "Head: alive" in cluster.sky("status").stdout
     cluster.kill("head2")
     assert lock.is_free() and not lock.is_led()
+    cluster.eventually(lambda: "no head is alive" in cluster.sky("queue", check=None).stderr)  # clients know as well
     assert cluster.once("head").returncode == 0
 
 

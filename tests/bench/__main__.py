@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.bench.calls import idle, operations
-from tests.bench.figures import Figure, say, show
+from tests.bench.figures import Figure, say, show, shown
 from tests.bench.latency import latency, succession
 from tests.bench.million import million
 from tests.bench.place import Place, load, machine, place
@@ -77,7 +77,7 @@ def main() -> int:
                 figures += measure(here)
             except Exception as error:
                 say(f"  {name} failed: {error!r}")
-                figures.append(Figure(name, "", "low", {}, missing={"skyspool": f"failed: {error!r}"[:200]}))
+                figures.append(Figure(name, "", "low", {}, missing={"skyspool": f"failed: {shown(error)}"}))
             say(f"  {time.monotonic() - began:.0f} s")
     print(f"{heading}\n\n{show(figures)}")
     if chosen.json:

@@ -55,8 +55,10 @@ def short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def contest(rounds: int, runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Everybody once in each round. Who fails is told, and is out."""
+def contest(
+    rounds: int, runs: dict[str, Callable[[], float]], missing: dict[str, str] | None = None
+) -> dict[str, list[float]]:
+    """Everybody once in each round. Who fails is out, and is told, in missing as well."""
     values: dict[str, list[float]] = {name: [] for name in runs}
     out: set[str] = set()
     for number in range(rounds):
@@ -70,8 +72,15 @@ def contest(rounds: int, runs: dict[str, Callable[[], float]]) -> dict[str, list
                     raise
                 say(f"{name} is out: {error!r}")
                 out.add(name)
+                if missing is not None:
+                    missing[name] = f"out in round {number + 1}: {shown(error)}"
         say(f"  round {number + 1}: " + ", ".join(f"{n} {short(v[-1])}" for n, v in values.items() if v))
     return values
+
+
+def shown(error: Exception) -> str:
+    """An error in a cell of the table."""
+    return repr(error)[:200]
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -41,7 +41,7 @@ def latency(place: Place, rounds: int, starts: int = STARTS) -> list[Figure]:
         for rival in rivals:
             assert isinstance(rival, Submits)
             runs[rival.name] = rival.turn(series(rival.name, rival.delay))
-        values = contest(rounds, runs)
+        values = contest(rounds, runs, missing)
         durability = {OURS: DURABLE, **{rival.name: rival.durability for rival in rivals}}
     note = "ours from the rename; others' with the start of their client, if they have one; huey looks every 2 ms here"
     middle = Figure("submit → start, idle", "ms", "low", values, "median ≤ 10 ms", note, durability, missing)
@@ -64,7 +64,7 @@ def succession(place: Place, rounds: int, chain: int = CHAIN) -> list[Figure]:
         for rival in rivals:
             assert isinstance(rival, TaskSpooler | Nq | Slurm)
             runs[rival.name] = lambda rival=rival: 1000 * rival.gaps(chain, folder())  # type: ignore[misc]
-        values = contest(rounds, runs)
+        values = contest(rounds, runs, missing)
         durability = {OURS: DURABLE, **{rival.name: rival.durability for rival in rivals}}
     return [
         Figure("end → start of the next on its GPU", "ms", "low", values, "median ≤ 15 ms", "", durability, missing)

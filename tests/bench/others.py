@@ -22,10 +22,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.bench.figures import say, shown
 from tests.bench.ours import PATIENCE, chained, gap
 from tests.bench.place import Place, signal_all
 
 HERE = Path(__file__).parent
+LIMIT = 5 * PATIENCE  # seconds for a shell script: a server that answers no more costs one contestant
 
 
 class Other:
@@ -63,17 +65,27 @@ class Other:
         """Seconds for so many jobs of `true`."""
 
     def shell(self, script: str, **more: str) -> float:
-        """Seconds that a shell script takes."""
+        """Seconds that a shell script takes. One that is over the limit is killed, with whatever it waits for."""
         began = time.perf_counter()
-        subprocess.run(
+        shell = subprocess.Popen(
             ["bash", "-c", script],
-            check=True,
             cwd=self.folder,
             env={**os.environ, **more},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
+        try:
+            status = shell.wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"not over after {LIMIT:.0f} s: {script}") from None
+        finally:
+            if shell.returncode is None:
+                signal_all(shell, signal.SIGKILL)
+                shell.wait()
+        if status:
+            raise subprocess.CalledProcessError(status, script)
         return time.perf_counter() - began
 
     def fresh(self) -> Path:
@@ -173,10 +185,11 @@ class Guest(Submits):
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         self.serving: list[subprocess.Popen[str]] = []
+        self.said = self.folder / "stderr"
 
     def start(self) -> None:
         script = HERE / f"guest_{self.name.split()[0]}.py"
-        self.guest = self.place.start([str(self.place.venv / "bin/python"), str(script), str(self.folder)])
+        self.guest = self.place.start([str(self.place.venv / "bin/python"), str(script), str(self.folder)], self.said)
         self.serving.append(self.guest)
 
     def freeze(self, frozen: bool) -> None:
@@ -184,18 +197,26 @@ class Guest(Submits):
             signal_all(process, signal.SIGSTOP if frozen else signal.SIGCONT)
 
     def order(self, count: int, words: list[str]) -> tuple[float, float]:
-        """(time of submission, seconds until all are over)."""
-        assert self.guest.stdin is not None and self.guest.stdout is not None
-        self.guest.stdin.write(json.dumps([count, words]) + "\n")
-        self.guest.stdin.flush()
+        """(time of submission, seconds until all are over). RuntimeError with its last words, where it ended."""
         end = threading.Timer(2 * PATIENCE, self.guest.kill)  # for one that never answers: this contestant is out
         end.start()
         try:
-            answer = next(line for line in self.guest.stdout if line.startswith("["))  # others are a library's own
+            answer = self.answer(json.dumps([count, words]))
         finally:
             end.cancel()
+        if not answer:
+            last = self.said.read_text(errors="replace").strip().rpartition("\n")[2]
+            raise RuntimeError(f"it ended with {self.guest.wait(PATIENCE)}: {last or 'no word'}")
         began, took = json.loads(answer)
         return began, took
+
+    def answer(self, order: str) -> str:
+        """A guest's line for a line; "" where it is no more."""
+        assert self.guest.stdin is not None and self.guest.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.guest.stdin.write(order + "\n")
+            self.guest.stdin.flush()
+        return next((line for line in self.guest.stdout if line.startswith("[")), "")  # others are a library's own
 
     def batch(self, count: int) -> float:
         return self.order(count, ["true"])[1]
@@ -208,7 +229,8 @@ class Huey(Guest):
     name, needs, durability = "huey", "huey", "files, no fsync"
 
     def start(self) -> None:
-        variables = {"PYTHONPATH": str(HERE), "BENCH_HUEY": str(self.folder / "queue")}
+        (queue := self.folder / "queue").mkdir()  # both make what is missing, and one of them would fail
+        variables = {"PYTHONPATH": str(HERE), "BENCH_HUEY": str(queue)}
         os.environ.update(variables)
         polling = ["-d", "0.002", "-m", "0.002"]  # seconds; by default it looks every 0.1 to 10
         consumer = str(self.place.venv / "bin/huey_consumer")
@@ -316,15 +338,25 @@ def others(place: Place, kinds: tuple[type[Other], ...] = ALL) -> Iterator[tuple
     """Those that can be had, started, and why not the rest."""
     place.fetch()
     missing = {kind.name: place.missing[kind.needs] for kind in kinds if kind.needs in place.missing}
-    here = [kind(place) for kind in kinds if kind.name not in missing]
+    wanted = [kind(place) for kind in kinds if kind.name not in missing]
     try:
-        for other in here:
-            other.start()
-            other.turn(lambda other=other: other.batch(4))()  # type: ignore[misc]
-        yield here, missing
+        yield [other for other in wanted if begun(other, missing)], missing
     finally:
-        for other in here:
-            other.stop()
+        for other in wanted:
+            with contextlib.suppress(OSError, subprocess.SubprocessError):  # what is begun by `start` is ended below
+                other.stop()
         place.close()
-        for other in here:
+        for other in wanted:
             shutil.rmtree(other.folder, ignore_errors=True)
+
+
+def begun(other: Other, missing: dict[str, str]) -> bool:
+    """Start one of them and let it warm up. False, and why in missing: it could not."""
+    try:
+        other.start()
+        other.turn(lambda: other.batch(4))()
+    except Exception as error:
+        say(f"{other.name} is out: {error!r}")
+        missing[other.name] = f"did not start: {shown(error)}"
+        return False
+    return True

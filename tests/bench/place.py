@@ -91,9 +91,9 @@ class Place:
             return True
         return self.pip(name)
 
-    def start(self, words: list[str], **more: str) -> subprocess.Popen[str]:
-        """A process that talks in lines on stdin and stdout, ended by `close`. more: variables."""
-        with (self.path / "others.log").open("a") as log:
+    def start(self, words: list[str], said: Path | None = None, **more: str) -> subprocess.Popen[str]:
+        """A process that talks in lines on stdin and stdout, ended by `close`. said: its stderr; more: variables."""
+        with (said or self.path / "others.log").open("a") as log:
             process = subprocess.Popen(
                 words,
                 stdin=subprocess.PIPE,

@@ -22,7 +22,7 @@ def throughput(place: Place, rounds: int, jobs: int = JOBS) -> list[Figure]:
         runs: dict[str, Callable[[], float]] = {OURS: lambda: jobs / rested(cluster, jobs)}
         for rival in rivals:
             runs[rival.name] = rival.turn(lambda rival=rival: jobs / rival.batch(jobs))  # type: ignore[misc]
-        values = contest(rounds, runs)
+        values = contest(rounds, runs, missing)
         durability = {OURS: DURABLE, **{rival.name: rival.durability for rival in rivals}}
     goal = "≥ 1.0 × task-spooler, ≥ 0.55 × xargs bash; then 1.5 × and 0.9 ×"
     note = "" if cluster.empty_home else "the jobs' home is not empty: no mount namespace"

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 _STEPS = ((365 * 86400, "yr"), (30 * 86400, "month"), (7 * 86400, "week"), (86400, "day"), (3600, "hr"), (60, "min"))
 _PARTS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
@@ -18,11 +19,13 @@ def ago(moment: float | None, now: float) -> str:
     if moment is None:
         return "-"
     seconds = max(0, int(now - moment))
+    if seconds < FEW:
+        return "a few secs ago"
     for size, word in _STEPS:
         if seconds >= size:
             count = seconds // size
             return f"{count} {word}{'s' if count > 1 else ''} ago"
-    return "a few secs ago" if seconds < FEW else f"{seconds} secs ago"
+    return f"{seconds} secs ago"
 
 
 def lasted(moment: float | None, now: float) -> str:
@@ -73,9 +76,7 @@ def clock(moment: float) -> str:
 
 def iso(moment: float | None) -> str | None:
     """ISO 8601, UTC, to the millisecond."""
-    if moment is None:
-        return None
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + f".{int(moment % 1 * 1000):03d}Z"
+    return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def parse(text: str) -> float:

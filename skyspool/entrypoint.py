@@ -45,8 +45,7 @@ def place(words: tuple[str, ...], cluster: str | None, after: int | None) -> tup
 
 def _meant_as_cluster(words: tuple[str, ...], after: int | None) -> bool:
     """`NAME -- COMMAND` and `NAME FILE.yaml`, where NAME is no file and no program."""
-    import shutil
-
+    from skyspool.task import which
     from spool_layout.paths import TASK_ENDINGS
 
     if after is not None and len(words) == after + 1:
@@ -55,7 +54,7 @@ def _meant_as_cluster(words: tuple[str, ...], after: int | None) -> bool:
         len(words) == 2
         and words[1].endswith(TASK_ENDINGS)
         and os.path.isfile(words[1])
-        and shutil.which(words[0]) is None
+        and which(words[0]) is None
     )
 
 

@@ -33,13 +33,12 @@ def hint(command: str) -> None:
 
 def show_json(data: object) -> None:
     """Print data as JSON on stdout, indented, in ASCII."""
-    import json
-
     import msgspec
 
-    text = json.dumps(data)
-    try:  # json's own indentation is done in Python: 300 ms for 2,000 jobs, where this takes 30
-        text = msgspec.json.format(text, indent=2)
-    except msgspec.DecodeError:  # bytes of a name that are no UTF-8
+    try:
+        text = msgspec.json.format(msgspec.json.encode(data), indent=2).decode("ascii")
+    except UnicodeError:  # what is no ASCII, or no text at all, as bytes of a name that are no UTF-8
+        import json  # 300 ms for 2,000 jobs, where msgspec takes 5
+
         text = json.dumps(data, indent=2)
     click.echo(text)

@@ -74,12 +74,17 @@ def entry(words: Sequence[str], quoted: bool = False) -> Entry:
     return Entry("", b"", joined)
 
 
+def which(program: str) -> str | None:
+    """Where a program is found, if it is."""
+    import shutil  # here, since a task file alone does not need it
+
+    return shutil.which(program)
+
+
 def leading_file(words: Sequence[str]) -> str:
     """The first of several words where it is a task file, or is called like one, and is no program; else ""."""
-    import shutil
-
     first = words[0] if len(words) > 1 else ""
-    if not first or " ".join(words) == entry(words, quoted=True).path or shutil.which(first):
+    if not first or " ".join(words) == entry(words, quoted=True).path or which(first):
         return ""
     text = _text(first)
     return first if first.endswith(TASK_ENDINGS) or (text is not None and _is_mapping(text)) else ""
@@ -90,11 +95,9 @@ def script(command: str) -> str:
 
     Where it runs PATH may be another one: it is no error.
     """
-    import shutil
-
     word = command.split(maxsplit=1)[0] if command.strip() else ""
     is_script = os.path.isfile(word) and not word.endswith(TASK_ENDINGS)
-    return word if is_script and not shutil.which(word) else ""
+    return word if is_script and not which(word) else ""
 
 
 def _text(path: str) -> bytes | None:

@@ -11,8 +11,6 @@ What was measured holds for the mount that it was measured on: `applies` asks wh
 hosts found together is kept over later rounds of one host alone, for as long as the mount is the same.
 """
 
-from __future__ import annotations
-
 from typing import Final, Literal
 
 import msgspec

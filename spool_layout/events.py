@@ -8,7 +8,7 @@ A whole line whose event is of a kind that this version does not know is not tak
 For the rest the rules are those of all records: records.py.
 """
 
-from __future__ import annotations
+# No `annotations` from __future__: msgspec would have to compile each of them, at every start of a client.
 
 import re
 import zlib
@@ -34,7 +34,7 @@ class Sealed(Event, frozen=True, omit_defaults=True, tag="sealed"):
     generation: tuple[int, int]  # (epoch, seq) of the ledger to start from; (0, 0): the empty one
     leader: Leader
     at: float
-    restored: Restored | None = None  # what comes first: the spool was recovered, and this is the epoch it goes on in
+    restored: "Restored | None" = None  # what comes first: the spool was recovered, and this is the epoch it goes on in
 
 
 class Accepted(Event, frozen=True, omit_defaults=True, tag="accepted"):

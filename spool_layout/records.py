@@ -8,7 +8,7 @@ New fields get a default and old ones keep their meaning; a reader ignores field
 change that old programs would misread raises FORMAT in paths.py instead.
 """
 
-from __future__ import annotations
+# No `annotations` from __future__: msgspec would have to compile each of them, at every start of a client.
 
 from typing import TypeVar
 

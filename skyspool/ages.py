@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 
 _STEPS = ((365 * 86400, "yr"), (30 * 86400, "month"), (7 * 86400, "week"), (86400, "day"), (3600, "hr"), (60, "min"))
 _PARTS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
@@ -76,7 +75,9 @@ def clock(moment: float) -> str:
 
 def iso(moment: float | None) -> str | None:
     """ISO 8601, UTC, to the millisecond."""
-    return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    if moment is None:
+        return None
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + f".{int(moment % 1 * 1000):03d}Z"
 
 
 def parse(text: str) -> float:

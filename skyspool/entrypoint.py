@@ -50,12 +50,7 @@ def _meant_as_cluster(words: tuple[str, ...], after: int | None) -> bool:
 
     if after is not None and len(words) == after + 1:
         return not os.path.isfile(words[0])
-    return (
-        len(words) == 2
-        and words[1].endswith(TASK_ENDINGS)
-        and os.path.isfile(words[1])
-        and which(words[0]) is None
-    )
+    return len(words) == 2 and words[1].endswith(TASK_ENDINGS) and os.path.isfile(words[1]) and which(words[0]) is None
 
 
 def check_words(cluster: Cluster, words: tuple[str, ...], named: bool) -> None:

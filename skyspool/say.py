@@ -6,7 +6,7 @@ reaches a terminal but what can be printed: no escape sequence, no name that loo
 
 from __future__ import annotations
 
-import click
+import sys
 
 
 def clean(text: str) -> str:
@@ -16,19 +16,30 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
 
 
+def _write(text: str, err: bool = False) -> None:
+    """One line, at once. To nobody where the stream is closed; `?` for what the locale has no letter for."""
+    stream = sys.stderr if err else sys.stdout
+    if stream is None:
+        return
+    try:
+        print(text, file=stream, flush=True)
+    except UnicodeEncodeError:
+        print(text.encode(stream.encoding, "replace").decode(stream.encoding), file=stream, flush=True)
+
+
 def tell(text: str) -> None:
     """Lines of data."""
-    click.echo(clean(text))
+    _write(clean(text))
 
 
 def note(text: str) -> None:
     """One line about what happened or what to know."""
-    click.echo(clean(text), err=True)
+    _write(clean(text), err=True)
 
 
 def hint(command: str) -> None:
     """A command that can be run."""
-    click.echo(f"hint: {clean(command)}", err=True)
+    _write(f"hint: {clean(command)}", err=True)
 
 
 def show_json(data: object) -> None:
@@ -41,4 +52,4 @@ def show_json(data: object) -> None:
         import json  # 300 ms for 2,000 jobs, where msgspec takes 5
 
         text = json.dumps(data, indent=2)
-    click.echo(text)
+    _write(text)

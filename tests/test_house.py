@@ -99,7 +99,7 @@ PAST_THE_PORT = {
         "spoold/account.py:account", "spoold/account.py:refuse_root", "spoold/fsck/facts.py:_strangers",
     ),
     "whether who asks may look into a drop box: a no only leaves out what the ledger tells too": (
-        "skyspool/verbs/queue.py:_View.__init__",
+        "skyspool/queueing.py:_View.__init__",
     ),
     "counts what all files take, with what each listing already knows": ("skyspool/room.py",),
     "copies logs to where the user wants them, which it reads through the port": (

@@ -27,7 +27,8 @@ import click
 import msgspec
 import pytest
 
-from skyspool.__main__ import BROKEN_PIPE, INTERRUPTED, VERBS
+from skyspool.__main__ import BROKEN_PIPE, INTERRUPTED
+from skyspool.commandline import VERBS
 from spool_layout import errors, events, fields, records, settings
 from spool_layout.events import AnyEvent, Event, decode_events
 from spool_layout.records import Assignment

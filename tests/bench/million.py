@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.bench.figures import OURS, Figure, contest, say
 from tests.bench.filled import Filler
 from tests.bench.ours import Ours
 from tests.bench.place import Place
-from tests.bench.prompt import commands, dead_head, takes
+from tests.bench.prompt import commands, dead_head, installed, takes
 
 STARTS = 10  # in a round
 PENDING = 1_000
@@ -20,14 +21,15 @@ WITHOUT = "none finished"
 
 def million(place: Place, rounds: int, finished: int) -> list[Figure]:
     """Two spools side by side, one with a past and one without, in the same rounds."""
+    programs = installed(place)
     clusters = {OURS: spool(place, "old", finished), WITHOUT: spool(place, "young", 0)}
     try:
-        figures = [dead_head(clusters[OURS], rounds)]
+        figures = [dead_head(clusters[OURS], programs, rounds)]
         for cluster in clusters.values():
             cluster.head()
             cluster.node("n1", cpus=2)
             cluster.ready().ended(cluster.add("first.yaml", "run: 'true'\n...\n"), seconds=120)
-        figures += beside(clusters, rounds)
+        figures += beside(clusters, programs, rounds)
         figures += [starts(place, clusters, rounds)]
     finally:
         for cluster in clusters.values():
@@ -45,10 +47,10 @@ def spool(place: Place, name: str, finished: int) -> Ours:
     return cluster
 
 
-def beside(clusters: dict[str, Ours], rounds: int) -> list[Figure]:
+def beside(clusters: dict[str, Ours], programs: Path, rounds: int) -> list[Figure]:
     """Each command on both."""
     figures = []
-    for old, young in zip(*(commands(cluster) for cluster in clusters.values()), strict=True):
+    for old, young in zip(*(commands(cluster, programs) for cluster in clusters.values()), strict=True):
         runs: dict[str, Callable[[], float]] = {
             name: lambda cluster=cluster, words=words: takes(cluster, words)  # type: ignore[misc]
             for (name, cluster), words in zip(clusters.items(), (old[1], young[1]), strict=True)

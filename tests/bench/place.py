@@ -113,7 +113,7 @@ class Place:
         self.processes.clear()
 
 
-def signal_all(process: subprocess.Popen[str], number: int) -> None:
+def signal_all(process: subprocess.Popen[str] | subprocess.Popen[bytes], number: int) -> None:
     """Signal a process that was started here, and its children: each such process leads a group of its own."""
     if process.poll() is None:
         os.killpg(process.pid, number)

@@ -20,8 +20,9 @@ from tests.bench.figures import say
 from tests.bench.filled import Filler
 from tests.bench.ours import Ours, ours
 from tests.bench.place import Place, place
-from tests.bench.prompt import FINISHED, PENDING, SKYSPOOL
+from tests.bench.prompt import FINISHED, PENDING
 
+SKYSPOOL = str(Path(sys.executable).with_name("skyspool"))
 RATE, RATE_OF_CLIENT = 250, 2000  # samples a second: a client lives for a tenth of one
 
 
@@ -61,7 +62,7 @@ def client(here: Place, out: Path) -> None:
     py_spy = [str(here.venv / "bin/py-spy"), "record", "-r", str(RATE_OF_CLIENT)]
     for verb, words in verbs.items():
         subprocess.run(
-            [*py_spy, "-o", str(out / f"client-{verb}.svg"), "--", *SKYSPOOL, *words],
+            [*py_spy, "-o", str(out / f"client-{verb}.svg"), "--", SKYSPOOL, *words],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "HOME": str(cluster.home)},

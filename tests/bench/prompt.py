@@ -1,4 +1,8 @@
-"""What a person waits for at the prompt, beside a start of the bare interpreter: `python -c pass` of the same venv."""
+"""What a person waits for at the prompt, beside a start of the bare interpreter: `python -c pass` of the same venv.
+
+That is one in which skyspool is installed as people do it: what a venv for development holds besides, msgspec imports
+too (typing_extensions and with it inspect, 3 ms).
+"""
 
 from __future__ import annotations
 
@@ -21,51 +25,62 @@ FINISHED, PENDING = 10_000, 1_000
 WAITING = 900  # in task-spooler: its server waits with select() for them all, which knows 1,024 files
 REPEATS = 5  # of each command in a round, of which the median counts
 BARE = "python -c pass"
-SUBMIT = Path(__file__).parents[2] / "contrib/spool-submit.sh"
-SKYSPOOL = [str(Path(sys.executable).with_name("skyspool"))]
+ROOT = Path(__file__).parents[2]
+SUBMIT = ROOT / "contrib/spool-submit.sh"
 
 
 def prompt(place: Place, rounds: int, finished: int = FINISHED, others_too: bool = True) -> list[Figure]:
     """Commands on a spool with a past, and a head that leads."""
+    programs = installed(place)
     cluster = Ours(place.folder(f"prompt{finished}"), max_pending="0")
     Filler(cluster).finished(finished, logs=finished > FINISHED).pending(PENDING).done()
     try:
-        figures = [dead_head(cluster, rounds)]
+        figures = [dead_head(cluster, programs, rounds)]
         cluster.head().ready()
         cluster.eventually(
             lambda: len(list(Path(cluster.spool.events).glob("*.jsonl"))) == 1
         )  # the past is packed away
-        figures += [measured(cluster, title, words, goal, rounds) for title, words, goal in commands(cluster)]
+        figures += [measured(cluster, programs, *command, rounds) for command in commands(cluster, programs)]
     finally:
         cluster.close()
     return figures + ([listing(place, figures[1].values[OURS], rounds)] if others_too else [])
 
 
-def commands(cluster: Ours) -> list[tuple[str, list[str], str]]:
+def installed(place: Place) -> Path:
+    """Where skyspool and python are: in the venv of the others, else in our own."""
+    if place.pip(str(ROOT)):
+        return place.venv / "bin"
+    say("  pip could not install skyspool: measured in the venv for development")
+    return Path(sys.executable).parent
+
+
+def commands(cluster: Ours, programs: Path) -> list[tuple[str, list[str], str]]:
     """What is typed, as a title, words and a goal."""
+    skyspool = str(programs / "skyspool")
     task = cluster.folder / "task.yaml"
     task.write_text("run: 'true'\n...\n")
     name = cluster.name
     table = [
-        ("skyspool queue", [*SKYSPOOL, "queue", name], "≤ 6 × bare"),
-        ("skyspool queue -o json", [*SKYSPOOL, "queue", name, "-o", "json"], "≤ 6 × bare"),
-        ("skyspool exec -d --no-wait", [*SKYSPOOL, "exec", name, "-d", "--no-wait", str(task)], "≤ 8 × bare"),
+        ("skyspool queue", [skyspool, "queue", name], "≤ 6 × bare"),
+        ("skyspool queue -o json", [skyspool, "queue", name, "-o", "json"], "≤ 6 × bare"),
+        ("skyspool exec -d --no-wait", [skyspool, "exec", name, "-d", "--no-wait", str(task)], "≤ 8 × bare"),
     ]
     if SUBMIT.exists():
         table.append(("contrib/spool-submit.sh", [str(SUBMIT), cluster.spool.root, str(task)], "≤ 10 ms"))
     return table
 
 
-def measured(cluster: Ours, title: str, words: list[str], goal: str, rounds: int) -> Figure:
+def measured(cluster: Ours, programs: Path, title: str, words: list[str], goal: str, rounds: int) -> Figure:
     """One command, paired with the bare interpreter."""
-    bare = [sys.executable, "-c", "pass"]
+    bare = [str(programs / "python"), "-c", "pass"]
     runs: dict[str, Callable[[], float]] = {OURS: lambda: takes(cluster, words), BARE: lambda: takes(cluster, bare)}
     return Figure(title, "ms", "low", contest(rounds, runs), goal)
 
 
-def dead_head(cluster: Ours, rounds: int) -> Figure:
+def dead_head(cluster: Ours, programs: Path, rounds: int) -> Figure:
     """`queue` where the head that wrote all that is gone: its own events are not packed away yet."""
-    return measured(cluster, "skyspool queue, after one long epoch", [*SKYSPOOL, "queue", cluster.name], "", rounds)
+    words = [str(programs / "skyspool"), "queue", cluster.name]
+    return measured(cluster, programs, "skyspool queue, after one long epoch", words, "", rounds)
 
 
 def takes(cluster: Ours, words: list[str], repeats: int = REPEATS) -> float:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from skyspool.__main__ import ELSEWHERE, VERBS, nearest_verb
+from skyspool import shortcut
+from skyspool.commandline import ELSEWHERE, VERBS, carry_out, nearest_verb
 from tests.client.conftest import Run
 
 
@@ -86,3 +88,31 @@ def test_what_was_told_before_an_error_is_told_though_the_process_does_not_take_
     env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (3, "told\n", "")
+
+
+def test_what_is_read_without_click_is_read_as_click_reads_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown: list[tuple[object, ...]] = []
+    monkeypatch.setattr("skyspool.queueing.show", lambda *asked: shown.append(asked))
+    words = ("-s", "--skip-finished", "-u", "--all-users", "-o", "--output", "json", "table", "here", "", "--", "-su",
+             "-ojson", "--output=json", "--skip", "-h", "-")  # fmt: skip
+    read = 0
+    for line in itertools.chain.from_iterable(itertools.product(words, repeat=n) for n in range(4)):
+        asked = shortcut.read(["queue", *line])
+        if asked is None:
+            continue
+        read += 1
+        assert carry_out(["queue", *line]) == 0
+        assert shown.pop() == tuple(asked), line
+    assert read > 300 and not shown
+
+
+@pytest.mark.parametrize("line", ["", "status", "queue -h", "queue -o", "queue -o yaml", "-- queue"])
+def test_what_is_not_sure_is_left_to_click(line: str) -> None:
+    assert shortcut.read(line.split()) is None
+
+
+def test_a_shell_that_asks_for_words_gets_them_from_click(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(shortcut.COMPLETES, "bash_complete")
+    assert shortcut.read(["queue"]) is None

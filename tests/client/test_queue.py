@@ -28,7 +28,7 @@ Job queue of current user on cluster mycluster
 
 
 def test_the_reference_table(story: Scene, sky: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skyspool.verbs.queue.time", SimpleNamespace(time=lambda: story.now))  # DURATION ticks
+    monkeypatch.setattr("skyspool.queueing.time", SimpleNamespace(time=lambda: story.now))  # DURATION ticks
     story.head()
     ran = sky("queue")
     assert ran.out == TABLE.format(root=story.spool.root)

@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 import pytest
 
-import skyspool.__main__
+import skyspool.commandline
 import spoold.__main__
 from tests.contrib.completing import SHELLS, Complete, installed
 
-PROGRAMS: dict[str, click.Group] = {"skyspool": skyspool.__main__.cli, "spoold": spoold.__main__.main}
+PROGRAMS: dict[str, click.Group] = {"skyspool": skyspool.commandline.cli, "spoold": spoold.__main__.main}
 CLUSTERS = {"mycluster", "other"}
 
 
@@ -76,9 +76,9 @@ ENDED = ["done/2026-01-01/0.old.FAILED.yaml", "done/2026-01-02/1.done.SUCCEEDED.
 
 def test_every_verb_is_offered(complete: Complete) -> None:
     of_skyspool, of_spoold, some = complete("skyspool ", "spoold ", "skyspool l")
-    assert of_skyspool == set(skyspool.__main__.VERBS)
+    assert of_skyspool == set(skyspool.commandline.VERBS)
     assert of_spoold == set(spoold.__main__.main.commands)
-    assert some == {verb for verb in skyspool.__main__.VERBS if verb.startswith("l")}
+    assert some == {verb for verb in skyspool.commandline.VERBS if verb.startswith("l")}
 
 
 def test_exactly_the_options_of_each_command_are_offered(complete: Complete) -> None:

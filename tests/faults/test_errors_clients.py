@@ -77,7 +77,7 @@ def sky(port: Port, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pyte
         return Ran(code, out.decode(), err.decode())
 
     now = time.time()
-    monkeypatch.setattr("skyspool.verbs.queue.time", SimpleNamespace(time=lambda: now))
+    monkeypatch.setattr("skyspool.queueing.time", SimpleNamespace(time=lambda: now))
     return run
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable
 
-from spool_layout.records import Demand, Job
+from spool_layout.records import Demand, Job, NodeStatus
 from spool_layout.states import Status
 
 Shape = tuple[int, tuple[Demand, ...]]  # nodes, and the alternatives for each of them
@@ -18,13 +18,20 @@ Shape = tuple[int, tuple[Demand, ...]]  # nodes, and the alternatives for each o
 class Lines:
     """waiting: shape -> IDs of jobs that could start, in order; holding: jobs with allocations; unsatisfiable: those
     that no known node could serve when that was asked last. possible: shape -> whether the known nodes could ever
-    serve it, as far as somebody found that out since these nodes are known."""
+    serve it, as far as somebody found that out since these nodes are known.
+
+    happened: how many events there were. turns: node -> how many of these may have changed something of it, or of a job
+    that holds something there. settled: node -> what it said, how it was heard and its turn when that was judged last
+    (core/decide.py). passed: how many events there were when all had been started that fit."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
         self.waiting: dict[Shape, list[int]] = {}
         self.holding: set[int] = set()
         self.unsatisfiable: set[int] = set()
         self.possible: dict[Shape, bool] = {}
+        self.turns: dict[str, int] = {}
+        self.settled: dict[str, tuple[NodeStatus, str, tuple[int, int]]] = {}
+        self.happened, self.passed = 0, -1
         self._shapes: dict[int, Shape] = {}  # job that waits -> the line that it stands in
         for job in jobs:
             self.note(job.id, job)
@@ -38,6 +45,12 @@ class Lines:
             self._join(ident, shape)
         _keep(self.holding, ident, job is not None and bool(job.allocations))
         _keep(self.unsatisfiable, ident, shape is not None and job is not None and job.unsatisfiable_since is not None)
+
+    def touch(self, nodes: Iterable[str]) -> None:
+        """Take in that there was an event, which may have changed these nodes."""
+        self.happened += 1
+        for node in nodes:
+            self.turns[node] = self.turns.get(node, 0) + 1
 
     def _leave(self, ident: int, shape: Shape | None) -> None:
         if shape is not None:

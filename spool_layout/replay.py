@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from spool_layout import events
 from spool_layout.errors import Damaged
 from spool_layout.events import AnyEvent
+from spool_layout.paths import parse_attempt_key
 from spool_layout.records import (
     Allocation,
     Gpu,
@@ -67,6 +68,7 @@ class State:
         self.skipped: list[tuple[int, int]] = []  # IDs [from, to) that a restore skipped
         self.claims: dict[str, int] = {}  # EPOCH.TOKEN/new-N-NAME -> ID of the job accepted from there; see `trim`
         self._lines: Lines | None = None  # made where they are asked for: a client does not
+        self._made = 0  # how often they were
 
     # ---- from and to the ledger
 
@@ -136,7 +138,19 @@ class State:
             from spool_layout.lines import Lines
 
             self._lines = Lines(self.jobs.values())
+            self._made += 1
         return self._lines
+
+    def turn(self, node: str) -> tuple[int, int]:
+        """Tells whether an event has changed anything of a node, or of a job that holds something there, since this was
+        asked last: then it is another one."""
+        turns = self.lines.turns
+        return self._made, turns.get(node, 0)
+
+    def moment(self) -> tuple[int, int]:
+        """Tells whether there was any event since this was asked last: then it is another one."""
+        happened = self.lines.happened
+        return self._made, happened
 
     def known(self) -> list[Job]:
         """All jobs that the state knows, by ID."""
@@ -146,15 +160,30 @@ class State:
 
     def apply(self, event: AnyEvent) -> None:
         """Take in one committed event."""
+        before = self._concerned(event) if self._lines is not None else []
         _APPLY[type(event)](self, event)
         if self._lines is None:
             return
+        self._lines.touch({*before, *self._concerned(event)})
         if isinstance(event, events.Sealed | events.Restored | events.Surfaced):  # of many jobs, and seldom
             self._lines = None
         elif isinstance(event, events.NodeChanged):
             self._lines.possible.clear()
         elif (ident := getattr(event, "id", None)) is not None:
             self._lines.note(ident, self.jobs.get(ident))
+
+    def _concerned(self, event: AnyEvent) -> list[str]:
+        """The nodes of an event: of its job, all on which it holds something (before the event as well as after it);
+        and where a node changed, also those of the jobs there, since they are told where their peers are."""
+        if isinstance(event, events.NodeChanged):
+            shares = self.nodes[event.name].shares if event.name in self.nodes else {}
+            return [event.name, *(name for key in shares for name in self._nodes_of(parse_attempt_key(key)[0]))]
+        named = [event.node] if isinstance(event, events.Gone) else []
+        return named + self._nodes_of(getattr(event, "id", None))
+
+    def _nodes_of(self, ident: int | None) -> list[str]:
+        job = self.jobs.get(ident) if ident is not None else None
+        return [allocation.node for allocation in job.allocations] if job is not None else []
 
     def _job(self, event: Any) -> Job:
         job = self.jobs.get(event.id)

@@ -46,12 +46,14 @@ def decide(state: State, look: Look, policy: Policy) -> list[AnyEvent]:
     """All that follows from one look. The state is changed to what it will be when the events are committed."""
     tick = Decision(state, look, policy)
     reports = {report.status.node: report for report in look.reports}
-    for report in look.reports:
+    same = unchanged(state, look)
+    news = [report for report in look.reports if report.status.node not in same]
+    for report in news:
         hear(tick, report)
     for silent in look.silent:
         miss(tick, silent)
-    judge_ranks(tick, reports)
-    for report in look.reports:
+    judge_ranks(tick, reports, same)
+    for report in news:
         take_in(tick, report.status)
     for change in look.changes:
         take_change(tick, change)
@@ -66,6 +68,27 @@ def decide(state: State, look: Look, policy: Policy) -> list[AnyEvent]:
 # ---- nodes ----------------------------------------------------------------------------------------------
 
 
+def unchanged(state: State, look: Look) -> set[str]:
+    """The nodes of which nothing has to be decided, since nothing was in the last tick and all is as it was: they say
+    the same, are heard as they were, and since that tick began no event has changed anything of them or of a job there.
+
+    Whatever is decided of a node or of a job there is such an event. The time has no part in it but in how a node is
+    heard. What rests on more than this is not settled (`_look_again`)."""
+    before, state.lines.settled = state.lines.settled, {}
+    same = set[str]()
+    for status, heard in look.reports:
+        name, turn = status.node, state.turn(status.node)
+        known = before.get(name)
+        if known is not None and known[0] is status and known[1] == heard and known[2] == turn:
+            same.add(name)
+        state.lines.settled[name] = status, heard, turn
+    return same
+
+
+def _look_again(tick: Decision, node: str) -> None:
+    tick.state.lines.settled.pop(node, None)
+
+
 def hear(tick: Decision, report: Report) -> None:
     """Note what a node is and how it is heard, if that is news."""
     node = tick.state.nodes.get(report.status.node)
@@ -75,6 +98,7 @@ def hear(tick: Decision, report: Report) -> None:
     known = None if node is None else _known(node, event.at)
     if event == known:
         return  # so no GPU of it is offered by another node: that is looked for among all of them
+    _look_again(tick, event.name)  # other nodes come and go
     if twice := offered_elsewhere(tick.state, event):
         event = msgspec.structs.replace(event, gpus=[gpu for gpu in event.gpus if gpu.uuid not in twice])
     if event != known:
@@ -146,9 +170,11 @@ def _as_status(node: Node) -> NodeStatus:
 # ---- ranks ----------------------------------------------------------------------------------------------
 
 
-def judge_ranks(tick: Decision, reports: dict[str, Report]) -> None:
-    """What came of every attempt that holds slots."""
+def judge_ranks(tick: Decision, reports: dict[str, Report], same: set[str]) -> None:
+    """What came of every attempt that holds slots. same: nodes of which nothing has changed."""
     for job in [tick.state.jobs[ident] for ident in sorted(tick.state.lines.holding)]:
+        if same.issuperset([a.node for a in job.allocations]):
+            continue
         phases = [_phase(reports, a.node, job.key) for a in job.allocations]
         silent = [_is_silent(tick, reports, a.node, job) for a in job.allocations]
         for event in outcome(job, phases, silent, tick.look.now, tick.look.day):
@@ -161,6 +187,8 @@ def judge_ranks(tick: Decision, reports: dict[str, Report]) -> None:
 
 def take_in(tick: Decision, status: NodeStatus) -> None:
     """Attempts that surface on a node: nothing that they may use is given out, and they are stopped."""
+    if status.node in tick.look.ahead or tick.state.nodes[status.node].awaited:
+        _look_again(tick, status.node)
     found = strays(tick.state, status) if status.node not in tick.look.ahead else []
     if found:
         over, now = over_by(tick.state, found), tick.look.now
@@ -307,15 +335,17 @@ def ended(tick: Decision, job: Job, status: Status, reason: str) -> events.Ended
 def start(tick: Decision) -> None:
     """Slots for whoever fits; a note for whoever never could; an end for who waited too long for that."""
     state, now = tick.state, tick.look.now
-    for grant in schedule(state.nodes.values(), state.lines.waiting):
-        job = state.jobs[grant.id]
-        tick.add(events.Started(id=job.id, attempt=job.attempt + 1, allocations=grant.allocations, at=now))
+    if state.lines.passed < state.lines.happened:  # else whoever did not fit then does not fit now
+        for grant in schedule(state.nodes.values(), state.lines.waiting):
+            job = state.jobs[grant.id]
+            tick.add(events.Started(id=job.id, attempt=job.attempt + 1, allocations=grant.allocations, at=now))
     doubtful, impossible_now = state.lines.unsatisfiable, set[int]()
     if state.nodes:
         for shape in impossible_shapes(state):
             impossible_now.update(state.lines.waiting[shape])
     for ident in sorted(impossible_now | doubtful):
         judge_waiting(tick, state.jobs[ident], ident not in impossible_now)
+    state.lines.passed = state.lines.happened
 
 
 def impossible_shapes(state: State) -> list[Shape]:

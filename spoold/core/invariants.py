@@ -9,6 +9,7 @@ from spool_layout.lines import Lines
 from spool_layout.records import WHOLE, Job, Node
 from spool_layout.replay import State, waits_in_pending
 from spool_layout.states import Status
+from spoold.core.scheduler import schedule
 
 
 def broken(state: State) -> list[str]:
@@ -97,5 +98,9 @@ def _lines(state: State) -> Iterator[str]:
     there, known = kinds(state.nodes.values()), state.lines.possible
     fresh = Lines(state.jobs.values())
     fresh.possible = {shape: could_ever(shape[1], shape[0], there) for shape in known}
+    fresh.turns, fresh.settled, fresh.happened = state.lines.turns, state.lines.settled, state.lines.happened
+    fresh.passed = state.lines.passed
     if vars(state.lines) != vars(fresh):
         yield f"jobs stand in the wrong lines: {vars(state.lines)}"
+    if state.lines.passed == state.lines.happened and (grants := schedule(state.nodes.values(), state.lines.waiting)):
+        yield f"who starts is taken for found out, and these could start: {grants}"

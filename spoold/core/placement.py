@@ -46,7 +46,10 @@ class Room:
             return None
         if not demand.milli:
             return {}
-        gpus = self.gpus.get(demand.accelerator.lower(), ())
+        name = demand.accelerator.lower()
+        if demand.milli > self.free_milli.get(name, 0):
+            return None
+        gpus = self.gpus[name]
         if demand.milli < WHOLE:
             fitting = [(free, index) for index, (_, free) in enumerate(gpus) if free >= demand.milli]
             return {gpus[min(fitting)[1]][0]: demand.milli} if fitting else None

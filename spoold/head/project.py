@@ -53,6 +53,7 @@ class Projector:
         self.days: set[str] = set()
         self.outcomes: set[str] = set()  # files with lines that are not durable yet
         self.unwritten: set[str] = set()  # nodes whose assigned.json could not be written, told once
+        self.turns: dict[str, tuple[int, int]] = {}  # node -> its turn when `wrote` was what it shall do
         self.looked: dict[str, tuple[Read | None, float]] = {}  # node -> what it said at our last write or look; when
 
     def _claims(self, name: str) -> str:
@@ -156,12 +157,17 @@ class Projector:
         addressed: what each node says that it read last, (version, incarnation); where that is not what was written
         last, the file itself is looked at, since a deposed head may have overwritten it: at once where the node says
         another one than before, else now and then, since mostly it has only not come to it yet.
+
+        What a node shall do follows from the node and from the jobs that hold something there, with the addresses of
+        their nodes. Whatever changes any of these is an event, which gives the node another turn (State.turn): while it
+        has the same one, what was written last is what it shall do.
         """
         for name in sorted(set(nodes)):
             if name not in self.state.nodes:
                 continue
-            wanted, read = self.desired(name), (addressed or {}).get(name)
-            last = self.wrote.get(name)
+            turn, read, last = self.state.turn(name), (addressed or {}).get(name), self.wrote.get(name)
+            wanted = last if last and self.turns.get(name) == turn else self.desired(name)
+            self.turns[name] = turn
             if (
                 last
                 and (last.attempts, last.incarnation) == (wanted.attempts, wanted.incarnation)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spool_layout.events import Accepted, NodeChanged
-from spool_layout.records import Demand, Gpu, NodeStatus, Phase, Task
+from spool_layout.events import Accepted, AnyEvent, NodeChanged
+from spool_layout.records import Demand, Gpu, Ledger, NodeStatus, Phase, Task, decode, encode
 from spool_layout.replay import State
 from spoold.core.decide import decide
 from spoold.core.invariants import broken
@@ -28,6 +28,14 @@ def demand(spec: str = "", cpus: float = 0.5, memory: int = 0) -> Demand:
 def task(*specs: str, nodes: int = 1, setup: bool = False, restartable: bool = False, **more: float) -> Task:
     """A task with these alternatives."""
     return Task(nodes, tuple(demand(spec, **more) for spec in specs or ("",)), setup=setup, restartable=restartable)
+
+
+def decide_anew(state: State, look: Look, policy: Policy) -> list[AnyEvent]:
+    """What somebody decides who has just read the state."""
+    ledger = state.to_ledger("c", "s", (1, 1), 0, 0.0)
+    fresh = State.from_ledger(decode(encode(ledger), Ledger, "memory"))
+    fresh.requests = set(state.requests)
+    return decide(fresh, look, policy)
 
 
 class Scenario:
@@ -77,7 +85,10 @@ class Scenario:
         """One tick: the events it decides on."""
         self.now += after
         reports = tuple(Report(status, self.heard[name]) for name, status in self.reports.items())
-        events = decide(self.state, Look(self.now, "2026-01-02", new, changes, requests, reports), self.policy)
+        look = Look(self.now, "2026-01-02", new, changes, requests, reports)
+        anew = decide_anew(self.state, look, self.policy)
+        events = decide(self.state, look, self.policy)
+        assert events == anew, "what is known of the last tick spares work, and changes nothing"
         assert broken(self.state) == []
         return list(events)
 

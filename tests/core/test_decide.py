@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from unittest.mock import ANY
 
 import pytest
 
@@ -325,10 +326,14 @@ def test_what_many_jobs_wait_for_is_asked_once_for_all_of_them(monkeypatch: pyte
     asked = Counter[str]()
     monkeypatch.setattr("spoold.core.decide.could_ever", lambda *a: asked.update(["could"]) or could_ever(*a))
     monkeypatch.setattr("spoold.core.scheduler.place", lambda *a: asked.update(["place"]) or place(*a))
+    monkeypatch.setattr("tests.core.builders.broken", lambda state: [])  # which asks for itself
+    monkeypatch.setattr("tests.core.builders.decide_anew", lambda *_: ANY)  # and so does this
     s.drop(*[task("H100:1"), task("A100:1"), task("H100:2")] * 50)
     assert asked == {"could": 3, "place": 4}
     asked.clear()
     assert s.look() == []
+    assert asked == {}  # nothing has happened since
+    s.drop(task("H100:2"))
     assert asked == {"place": 3}  # what nodes there are is what it was
 
 

@@ -285,6 +285,11 @@ class Stage:
         told = history.read_present(self.spool, Disk()).state
         assert _bytes(self.term.state) == _bytes(told), f"\n{_bytes(self.term.state)}\n{_bytes(told)}"
         assert broken(told) == broken(self.term.state) == []
+        projector = self.term.projector
+        for name, turn in projector.turns.items():
+            if name in projector.wrote and name in told.nodes and turn == self.term.state.turn(name):
+                wanted, last = projector.desired(name), projector.wrote[name]
+                assert (last.attempts, last.incarnation) == (wanted.attempts, wanted.incarnation)
 
     # ---- nodes
 

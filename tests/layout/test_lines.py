@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from spool_layout.events import Ended, Restored, Surfaced
+from spool_layout.events import (
+    AnyEvent,
+    Ended,
+    Gone,
+    Lost,
+    NodeChanged,
+    Restored,
+    Started,
+    Stopping,
+    Surfaced,
+    Waiting,
+)
 from spool_layout.lines import Lines
-from spool_layout.records import Remnant
+from spool_layout.records import Allocation, Remnant
 from spool_layout.replay import State
 from spool_layout.states import Status
 from tests.core.builders import Scenario, task
@@ -56,3 +67,38 @@ def test_what_ends_many_jobs_at_once_empties_their_lines() -> None:
         assert lines(s.state) == [[1, 2]]
         s.state.apply(event)
         assert lines(s.state) == [[2]]
+
+
+# ---- whose turn it is
+
+
+def test_a_node_has_another_turn_after_an_event_of_it_of_a_job_there_or_of_a_peer_of_such_a_job() -> None:
+    s = Scenario(n1="H100:1", n2="H100:1", n3="H100:1")
+
+    def turned(event: AnyEvent) -> str:
+        """The nodes that have another turn after an event."""
+        before = {name: s.state.turn(name) for name in s.state.nodes}
+        s.state.apply(event)
+        return " ".join(name for name, turn in before.items() if s.state.turn(name) != turn)
+
+    [gang] = s.drop(task("H100:1", nodes=2))
+    [waits] = s.drop(task("H100:2"))
+    assert [a.node for a in s.state.jobs[gang].allocations] == ["n1", "n2"]
+    assert turned(Waiting(waits, None, "", 1.0)) == ""
+    assert turned(Stopping(gang, 1, Status.FAILED, "", 1.0)) == "n1 n2"
+    assert turned(NodeChanged("n3", 1.0, address="10.0.0.3")) == "n3"
+    known = s.state.nodes["n1"]
+    there = [slot.gpu for slot in known.gpus]
+    assert turned(NodeChanged("n1", 1.0, address="10.0.0.1", gpus=there)) == "n1 n2", "n2 is told where n1 is"
+    assert turned(Lost(gang, 1, ("n2",), True, "lost", "2026-01-02", 1.0)) == "n1 n2", "n1 by what it held before"
+    assert turned(Gone(gang, 1, "n2", 1.0)) == "n2"
+    assert turned(Started(gang, 2, [Allocation("n3", {}, 500, 0)], 1.0)) == "n3"
+    assert turned(Surfaced("n2", [Remnant(9, 1, ("n2",))], [], "2026-01-02", "surfaced", 1.0)) == "n1 n2 n3"
+
+
+def test_each_event_is_another_moment() -> None:
+    s = Scenario(n1="H100:1")
+    moment = s.state.moment()
+    assert s.state.moment() == moment
+    s.drop(ONE)
+    assert s.state.moment() != moment

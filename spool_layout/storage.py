@@ -58,6 +58,29 @@ class Seen(NamedTuple):
         return now == (self.mode, self.inode, self.uid, self.links, self.size, self.modified_ns)
 
 
+SETTLED = 50_000_000  # nanoseconds; steps of the time stamps on a disk of this host have 10 ms at most
+
+
+class Stamp(NamedTuple):
+    """By what a file or directory on a disk of this host is known not to have changed. Not for a file server: what its
+    client says of a name may be old."""
+
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, info: os.stat_result) -> Stamp:
+        """What the file system says now."""
+        return cls(info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+
+    def is_settled(self, now: int) -> bool:
+        """Whether any change after `now` (nanoseconds since 1970, by this host's clock) gives another stamp: one within
+        the same step of the clock as the last change does not, nor where the file system keeps whole seconds."""
+        return now - self.changed_ns >= SETTLED and self.changed_ns % 1_000_000_000 != 0
+
+
 class Space(NamedTuple):
     """Room on a file system, for us: bytes and inodes, left and in all. Some file systems say 0 inodes in all."""
 

@@ -1,5 +1,7 @@
 """What the nodes say: nodes/*/status.json, and how well each is heard (core/hearing.py judges).
 
+On a disk of this host a file is not read again while its stamp says that it has not changed.
+
 A file that is missing or cannot be read says nothing: its node is taken for what it was until T has passed, and one
 such file never keeps the others from being heard.
 
@@ -12,13 +14,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from spool_layout.errors import Damaged
 from spool_layout.paths import FORMAT, Spool
 from spool_layout.records import NodeStatus, decode
 from spool_layout.replay import State
 from spool_layout.settings import MOST_SECONDS
-from spool_layout.storage import Disk
+from spool_layout.storage import Disk, Stamp
 from spoold.core.hearing import Hearing
 from spoold.core.model import Report, Silent
 
@@ -48,6 +51,16 @@ def absurd(status: NodeStatus) -> str:
     return ""
 
 
+class Read(NamedTuple):
+    """A status.json as it was read last."""
+
+    data: bytes
+    status: NodeStatus
+    changed: float  # by the server's clock
+    stamp: Stamp | None  # None: it may have changed since without another one
+    at: float  # monotonic clock
+
+
 class Listener:
     """Reads the nodes' reports. clock: the file server's."""
 
@@ -59,7 +72,7 @@ class Listener:
         self.expects = False  # whether a node is about to speak for the first time
         self._troubles: dict[str, str] = {}  # node -> what is wrong with its status.json, told once
         self._said: dict[str, NodeStatus] = {}  # node -> what it said when it was read last
-        self._texts: dict[str, tuple[bytes, NodeStatus]] = {}  # node -> the text of that, and what it comes to
+        self._texts: dict[str, Read] = {}  # node -> the text of that, and what it comes to
         self._all_read = -SELDOM  # when all were read last (monotonic clock)
 
     def hear(
@@ -112,11 +125,18 @@ class Listener:
         """What a node's status.json says, and when it was changed, by the server's clock. None: nothing."""
         path = self.spool.status(node)
         try:
-            seen = self.disk.inspect(path, STATUS_BYTES)
             known = self._texts.get(node)
-            if known is not None and known[0] == seen.data:
+            if known is not None and self._stands(path, known):
                 self._troubles.pop(node, None)
-                return known[1], seen.changed
+                return known.status, known.changed
+            began = 0 if self.sparing else time.time_ns()
+            seen = self.disk.inspect(path, STATUS_BYTES)
+            found = Stamp(seen.inode, seen.size, seen.modified_ns, seen.changed_ns)
+            stamp = found if not self.sparing and found.is_settled(began) else None
+            if known is not None and known.data == seen.data:
+                self._troubles.pop(node, None)
+                self._texts[node] = known._replace(changed=seen.changed, stamp=stamp, at=time.monotonic())
+                return known.status, seen.changed
             status = decode(seen.data, NodeStatus, path)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -130,8 +150,16 @@ class Listener:
             self._tell(node, f"{path} is of format {status.format} and node {status.node!r}")
             return None
         self._troubles.pop(node, None)
-        self._texts[node] = seen.data, status  # mostly it has said nothing new by the next look
+        # Mostly it has said nothing new by the next look.
+        self._texts[node] = Read(seen.data, status, seen.changed, stamp, time.monotonic())
         return status, seen.changed
+
+    def _stands(self, path: str, known: Read) -> bool:
+        """Whether a file still is what was read, without reading it. Raises OSError."""
+        if known.stamp is None or time.monotonic() - known.at >= SELDOM:  # whatever a stamp may hide shows then
+            return False
+        info = self.disk.stat(path)
+        return info is not None and Stamp.of(info) == known.stamp
 
     def _tell(self, node: str, trouble: str) -> None:
         if self._troubles.get(node) != trouble:

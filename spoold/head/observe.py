@@ -23,7 +23,7 @@ from spool_layout.paths import Spool, label, without_ending
 from spool_layout.records import Job
 from spool_layout.replay import State
 from spool_layout.settings import Settings
-from spool_layout.storage import Disk, Entry, NotRegular, Seen
+from spool_layout.storage import Disk, Entry, NotRegular, Seen, Stamp
 from spoold.core.model import Change, Look, NewFile, Request
 from spoold.head.allowance import HeldBack, Pending, PerMinute
 from spoold.head.claims import NEW, REQUEST, Claims, Ready
@@ -40,6 +40,7 @@ HELD_BACK = 1.0  # seconds until the next look while files wait for a limit, at 
 CHECKED_AT_ONCE = 50  # waiting files looked at for edits in place in one tick
 CHECKED_SOON, SOON = 8, 0.25  # in one that comes so many seconds after such a one, or sooner
 T = TypeVar("T")
+Sorted = tuple[list[Entry], list[Entry], list[Entry]]
 
 
 class Observer:
@@ -57,6 +58,8 @@ class Observer:
         self.again: float | None = None  # seconds until something may be complete
         self.files_due = float("inf")  # when that is so for what stands in the drop boxes (monotonic clock)
         self.boxes_hold = True  # whether anything stood in the drop boxes when they were looked into last
+        self._listed: tuple[list[Entry], Stamp | None, float] = [], None, 0.0  # what pending/ was; at (monotonic clock)
+        self._sorted: tuple[list[Entry], tuple[int, int], Sorted] | None = None  # of that listing, at that moment
         self._left: list[Left] = []
         self._backlog = False  # whether claimed files are left to be read in the next tick
         self._turn, self._turned = 0, float("-inf")
@@ -73,7 +76,10 @@ class Observer:
         pending/ and requests/, nor for nodes that came, which was done just now, or is to be told of."""
         self.again, self._left = None, []
         began = time.monotonic()
-        changes, fresh = ([], []) if nodes_only else self._waiting(self._pending_files())
+        pending = [] if nodes_only else self._listing()
+        if not nodes_only:
+            self.boxes_hold = bool(pending)
+        changes, fresh = ([], []) if nodes_only else self._waiting(pending)
         reports, silent = self.nodes.hear(self.state, everybody=bool(fresh), known_only=nodes_only)
         if self.nodes.expects:
             self.look_again(self.settings.poll)
@@ -123,13 +129,42 @@ class Observer:
 
     # ---- files of waiting jobs
 
-    def _pending_files(self) -> list[Entry]:
-        found = self.disk.list(self.spool.pending)
-        self.boxes_hold = bool(found)
-        return found
+    def _listing(self) -> list[Entry]:
+        """What stands in pending/. On a disk of this host it is listed anew where its stamp is another one, or may hide
+        something, and now and then: a hundred thousand names take a tenth of a second."""
+        if self.nodes.sparing:
+            return self.disk.list(self.spool.pending)
+        began, info = time.time_ns(), self.disk.stat(self.spool.pending)
+        now, stamp = time.monotonic(), Stamp.of(info) if info is not None else None
+        listed, known, at = self._listed
+        if stamp is None or stamp != known or now - at >= SELDOM:
+            del listed
+            self._listed, self._sorted = ([], None, 0.0), None  # first: two of them are much memory
+            listed = self.disk.list(self.spool.pending)
+            self._listed = listed, stamp if stamp is not None and stamp.is_settled(began) else None, now
+        return listed
 
     def _waiting(self, pending: list[Entry]) -> tuple[list[Change], list[Entry]]:
         """What became of the files of waiting jobs; and the names that are none of theirs."""
+        theirs, replaced, fresh = self._sort(pending)
+        changes = self._deleted(theirs)
+        end = time.monotonic() + READ_FOR
+        for entry in self._in_turns(dict.fromkeys([*replaced, *self._next_turn(theirs)])):
+            change = self._compare(entry)
+            if change is not None:
+                changes.append(change)
+                fresh += [entry] if change.deleted else []
+            if time.monotonic() > end:  # what is left is found again: a job that starts meanwhile is compared then
+                self.look_again(0.0)
+                break
+        return changes, fresh
+
+    def _sort(self, pending: list[Entry]) -> Sorted:
+        """The files of waiting jobs, those among them that are not the ones that were accepted, and the other names."""
+        moment = self.state.moment()
+        if self._sorted and self._sorted[0] is pending and self._sorted[1] == moment and not self.leaving:
+            known = self._sorted[2]
+            return known[0], known[1], list(known[2])
         fresh: list[Entry] = []
         theirs: list[Entry] = []
         replaced: list[Entry] = []
@@ -145,17 +180,9 @@ class Observer:
             theirs.append(entry)
             if inode != jobs[ident].inode:
                 replaced.append(entry)
-        changes = self._deleted(theirs)
-        end = time.monotonic() + READ_FOR
-        for entry in self._in_turns(dict.fromkeys([*replaced, *self._next_turn(theirs)])):
-            change = self._compare(entry)
-            if change is not None:
-                changes.append(change)
-                fresh += [entry] if change.deleted else []
-            if time.monotonic() > end:  # what is left is found again: a job that starts meanwhile is compared then
-                self.look_again(0.0)
-                break
-        return changes, fresh
+        if pending is self._listed[0] and not self.leaving:
+            self._sorted = pending, moment, (theirs, replaced, list(fresh))
+        return theirs, replaced, fresh
 
     def _in_turns(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Files of waiting jobs, one of each owner, then the next of each."""
@@ -172,9 +199,9 @@ class Observer:
         """Waiting files in none of the listings of pending/, our claim directory and running/, in this order.
 
         theirs: those that the first one has."""
-        listed, missing = {entry.name for entry in theirs}, set[str]()
-        if len(listed) < len(self.state.waiting):
-            missing = self.state.waiting.keys() - listed
+        missing = set[str]()
+        if len(theirs) < len(self.state.waiting):
+            missing = self.state.waiting.keys() - {entry.name for entry in theirs}
         if missing or self.missing:
             missing = self._missing_for_long(missing)
         if not missing:
@@ -203,7 +230,7 @@ class Observer:
         elif not soon:
             self._turned = time.monotonic()
         self._turn = start + count
-        return (theirs[start:] + theirs[:start])[:count]
+        return [*theirs[start : start + count], *theirs[: min(start, max(0, start + count - len(theirs)))]]
 
     def _compare(self, entry: Entry) -> Change | None:
         """Whether a waiting file is still what was accepted. deleted: what stands there now is none of the job's."""

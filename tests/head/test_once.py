@@ -25,7 +25,7 @@ class Clock:
     """The clocks of a host whose runs lie minutes apart, in no time. Files have real times: nothing here is judged by
     them but that a report is young when it is seen first."""
 
-    CLOCK_BOOTTIME = time.CLOCK_BOOTTIME
+    CLOCK_BOOTTIME, time_ns = time.CLOCK_BOOTTIME, staticmethod(time.time_ns)
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -15,7 +15,7 @@ from spool_layout.paths import Spool
 from spool_layout.records import Assigned, Node, NodeStatus, Share, decode, encode
 from spool_layout.replay import State
 from spool_layout.states import Status
-from spool_layout.storage import Disk, Entry, Seen
+from spool_layout.storage import Disk, Entry, Seen, Stamp
 from spoold.core.hearing import Hearing
 from spoold.head import listen, loop, observe
 from spoold.head.listen import SELDOM, Listener
@@ -23,7 +23,7 @@ from spoold.head.loop import Head
 from spoold.head.project import UNREAD
 from spoold.head.term import Term
 from tests.e2e.cluster import Cluster
-from tests.head.stage import SETTINGS, Stage
+from tests.head.stage import CPU, SETTINGS, Stage
 
 
 class Counted(Disk):
@@ -45,16 +45,30 @@ class Counted(Disk):
         return super().inspect(path, limit, known)
 
 
+class Listings(Disk):
+    """Counts how often a directory is listed."""
+
+    def __init__(self) -> None:
+        self.listed: Counter[str] = Counter()
+
+    def list(self, path: str) -> list[Entry]:
+        self.listed[path.rpartition("/")[2]] += 1
+        return super().list(path)
+
+
 class Clock:
-    """A monotonic clock that a test moves."""
+    """A monotonic clock that a test moves. ahead: of the files' time stamps, seconds."""
 
     strftime, gmtime = staticmethod(time.strftime), staticmethod(time.gmtime)
 
     def __init__(self) -> None:
-        self.now = 1000.0
+        self.now, self.ahead = 1000.0, 0.0
 
     def monotonic(self) -> float:
         return self.now
+
+    def time_ns(self) -> int:
+        return time.time_ns() + int(self.ahead * 1e9)
 
 
 @pytest.fixture
@@ -120,6 +134,69 @@ def test_every_node_is_read_while_a_job_waits(listener: Listener, clock: Clock) 
     asked(listener)
     beats(listener, state)
     assert asked(listener) == {"nodes": 1, "n1": 1, "n2": 1}
+
+
+# ---- a disk of this host, on which a stamp tells that nothing has changed
+
+
+def test_what_a_node_said_is_not_read_again_while_its_file_has_the_same_stamp(listener: Listener, clock: Clock) -> None:
+    state, listener.sparing, clock.ahead = State(), False, 1.0
+    assert beats(listener, state) == {"n1": 1, "n2": 1}
+    asked(listener)
+    assert beats(listener, state) == {"n1": 1, "n2": 1}
+    assert asked(listener) == {"nodes": 1}
+    say(listener.spool, "n1", 2)
+    assert beats(listener, state) == {"n1": 2, "n2": 1}
+    assert asked(listener) == {"nodes": 1, "n1": 1}
+    Path(listener.spool.status("n2")).unlink()
+    assert beats(listener, state) == {"n1": 2}
+    clock.now += SELDOM  # whatever a stamp may hide
+    assert beats(listener, state) == {"n1": 2}
+    assert asked(listener) == {"nodes": 2, "n1": 1, "n2": 2}
+
+
+def test_a_report_that_may_change_without_another_stamp_is_read_at_every_look(listener: Listener, clock: Clock) -> None:
+    """It was written just now, and the next one within the same step of the clock."""
+    state, listener.sparing, clock.ahead = State(), False, -1.0
+    for _ in range(3):
+        assert beats(listener, state) == {"n1": 1, "n2": 1}
+        assert asked(listener) == {"nodes": 1, "n1": 1, "n2": 1}
+
+
+def test_a_stamp_of_whole_seconds_tells_nothing() -> None:
+    assert not Stamp(7, 9, 5_000_000_000, 5_000_000_000).is_settled(10_000_000_000)
+    assert Stamp(7, 9, 5_000_000_000, 5_000_000_001).is_settled(10_000_000_000)
+
+
+def test_pending_is_not_listed_again_while_it_has_the_same_stamp(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    monkeypatch.setattr(observe, "time", clock)
+    clock.ahead = 1.0
+    stage = Stage(tmp_path / "spool", disk := Listings())
+    stage.drop("a")
+    stage.look()
+    stage.look()
+    disk.listed.clear()
+    stage.edit("a", CPU)
+    digest = stage.job("a").digest
+    stage.look()
+    assert stage.job("a").digest != digest and disk.listed["pending"] == 0
+    stage.drop("b")
+    stage.look()
+    assert set(stage.jobs()) == {"a", "b"} and disk.listed["pending"] > 0
+    stage.look()
+    disk.listed.clear()
+    stage.look()
+    assert disk.listed["pending"] == 0
+    clock.now += SELDOM  # whatever a stamp may hide
+    stage.look()
+    assert disk.listed["pending"] == 1
+    stage.delete("a")
+    stage.look()
+    clock.now += SETTINGS.settle
+    stage.look()
+    assert stage.job("a").status is Status.CANCELLED
 
 
 # ---- a head whose ticks follow each other, on a disk that tells of changes

@@ -32,12 +32,14 @@ ROUNDS = 20  # of a client that heads keep overtaking; each means a newer epoch 
 
 class Stock(NamedTuple):
     """What a head begins from. seals: as its first record shall say them. ended: IDs of jobs that ended after the
-    generation was written: what that means for the spool may not be projected yet."""
+    generation was written: what that means for the spool may not be projected yet. basis: what tells this reading from
+    another one: the digest of the generation ("" where no event vouches for it), and all seals that were found."""
 
     state: State
     seals: dict[int, int]
     generation: tuple[int, int]
     ended: list[int]
+    basis: tuple[str, dict[int, int]] = ("", {})
 
 
 class Present(NamedTuple):
@@ -132,8 +134,12 @@ def has_hole(data: bytes, end: int) -> bool:
 # ---- for a head -------------------------------------------------------------------------------------------
 
 
-def take_stock(spool: Spool, disk: Disk, below: int) -> Stock:
-    """The valid history before epoch `below`. Damaged where something that must be there is not."""
+def take_stock(spool: Spool, disk: Disk, below: int, known: Stock | None = None) -> Stock:
+    """The valid history before epoch `below`. Damaged where something that must be there is not.
+
+    known: what was found by another such reading, its state as it was then. It is returned where no more counts by now:
+    of event files what counts never changes, it only becomes more, and a generation is what its digest says.
+    """
     seals: dict[int, int] = {}
     name: tuple[int, int] = (0, 0)
     expected = ""
@@ -148,6 +154,9 @@ def take_stock(spool: Spool, disk: Disk, below: int) -> Stock:
             name, expected = vouched(events)
             seals = {**first.seals, **seals}
             break
+    basis = expected, seals
+    if known and expected and (known.generation, known.basis) == (name, basis):
+        return known
     ledger = load_generation(spool, disk, name, expected)
     if ledger is None:
         raise Damaged(f"{spool.generation(*name)} is missing, though an event vouches for it")
@@ -158,7 +167,7 @@ def take_stock(spool: Spool, disk: Disk, below: int) -> Stock:
         start = ledger.offset if epoch == ledger.epoch else 0
         if end > start:
             _replay(state, _must_read(spool, disk, epoch)[start:end], spool.events_of(epoch))
-    return Stock(state, seals, name, [ident for ident in state.ended if ident not in before])
+    return Stock(state, seals, name, [ident for ident in state.ended if ident not in before], basis)
 
 
 def _must_read(spool: Spool, disk: Disk, epoch: int) -> bytes:

@@ -104,12 +104,17 @@ def take(spool: Spool, disk: Disk, above: int = 0) -> Epoch | None:
 
 
 def seal(
-    epoch: Epoch, leader: Leader, now: float, restored: Callable[[State], Restored] | None = None
+    epoch: Epoch,
+    leader: Leader,
+    now: float,
+    restored: Callable[[State], Restored] | None = None,
+    known: history.Stock | None = None,
 ) -> history.Stock:
     """Read what counts and write it down as the first record of the epoch. restored: makes what that record says of a
-    spool that is recovered, so that there is no moment in which one of the two is durable alone."""
+    spool that is recovered, so that there is no moment in which one of the two is durable alone. known: what was read
+    just before the epoch was claimed; its state is taken over where no more counts by now."""
     try:
-        stock = history.take_stock(epoch.spool, epoch.disk, epoch.number)
+        stock = history.take_stock(epoch.spool, epoch.disk, epoch.number, known)
     except Damaged:
         epoch.check()  # a head of a newer epoch may have packed away what was to be read here
         raise

@@ -29,7 +29,7 @@ from typing import TypeVar
 
 from spool_layout import history
 from spool_layout.errors import Damaged, Deposed
-from spool_layout.history import Hole
+from spool_layout.history import Hole, Stock
 from spool_layout.leadership import Epoch
 from spool_layout.paths import Spool, parse_attempt_key
 from spool_layout.records import Assigned, NodeStatus, decode
@@ -68,16 +68,19 @@ def node_knows_more(status: NodeStatus, assigned: Assigned | None, top: int, nex
     return ""
 
 
-def refuse(spool: Spool, disk: Disk, kept: str) -> None:
+def refuse(spool: Spool, disk: Disk, kept: str) -> Stock:
     """WentBack where somebody knows more than the spool. Deposed: other heads lead. kept: directory of this host's
-    local state for the spool."""
-    if _surely_more(spool, disk, kept):
+    local state for the spool. Else what the spool says, so that it need not be read again."""
+    more, stock = _surely_more(spool, disk, kept)
+    if more:
         time.sleep(PAUSE)
-        if more := _surely_more(spool, disk, kept):
+        more, stock = _surely_more(spool, disk, kept)
+        if more:
             raise WentBack(spool, more)
+    return stock
 
 
-def _surely_more(spool: Spool, disk: Disk, kept: str) -> str:
+def _surely_more(spool: Spool, disk: Disk, kept: str) -> tuple[str, Stock]:
     """As _more. No epoch is ours yet, so other heads may lead, and remove what was just listed, as fast as a slow disk
     lets us look. Damaged only where nothing changed during several looks; Deposed where something always did."""
     seen, same = _listed(spool, disk), 0
@@ -99,7 +102,8 @@ def _listed(spool: Spool, disk: Disk) -> tuple[list[str], list[str]]:
     return events, generations
 
 
-def _more(spool: Spool, disk: Disk, kept: str) -> str:
+def _more(spool: Spool, disk: Disk, kept: str) -> tuple[str, Stock]:
+    """What somebody knows more, as a sentence; "" for nothing. And what the spool says."""
     led = _led(kept)  # the witnesses first: another head may lead meanwhile, and what is read later has all they know
     nodes = sorted(entry.name for entry in disk.list(spool.nodes))
     told = [(read(disk, spool.status(node), NodeStatus), read(disk, spool.assigned(node), Assigned)) for node in nodes]
@@ -107,8 +111,8 @@ def _more(spool: Spool, disk: Disk, kept: str) -> str:
     stock = history.take_stock(spool, disk, (history.epochs(spool, disk) or [0])[-1] + 1)
     for status, assigned in told:
         if status is not None and (more := node_knows_more(status, assigned, top, stock.state.next_id)):
-            return more
-    return _host_knows_more(spool, disk, led, top, stock.seals)
+            return more, stock
+    return _host_knows_more(spool, disk, led, top, stock.seals), stock
 
 
 def read(disk: Disk, path: str, kind: type[T]) -> T | None:

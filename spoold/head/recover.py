@@ -24,6 +24,7 @@ Cut anywhere: the next head finds the same directories with fewer files in them.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 
@@ -69,7 +70,8 @@ class Recovery:
                 entries = sorted((entry.name for entry in self.disk.list(folder)), key=in_turn)
             except FileNotFoundError:
                 return
-            self.pending, self.running = self._names(self.spool.pending), self._names(self.spool.running)
+            if entries:
+                self.pending, self.running = self._names(self.spool.pending), self._names(self.spool.running)
             for file in entries:
                 if is_removed(file):
                     self._remove(os.path.join(folder, file))
@@ -141,7 +143,8 @@ class Recovery:
         running/, ended ones whose file still stands in pending/ under their name."""
         running = self._names(self.spool.running)
         pending = {entry.name: entry.inode for entry in self.disk.list(self.spool.pending)}
-        undone = {job.id for job in self.state.known() if job.in_running and pending.get(job.file) == job.inode}
+        known = itertools.chain(self.state.ended.values(), self.state.jobs.values())
+        undone = {job.id for job in known if job.in_running and pending.get(job.file) == job.inode}
         start = [
             job for job in self.state.jobs.values() if job.status is not Status.PENDING and job.file not in running
         ]

@@ -66,9 +66,10 @@ class Term:
         epoch: Epoch,
         leader: Leader,
         restored: Callable[[State], Restored] | None = None,
+        known: Stock | None = None,
     ) -> None:
         self.spool, self.disk, self.epoch, self.clock = spool, disk, epoch, clock
-        stock = leadership.seal(epoch, leader, clock(), restored)
+        stock = leadership.seal(epoch, leader, clock(), restored, known)
         self.state: State = stock.state
         intake = Intake(spool, disk, settings, local, clock)
         listener = Listener(spool, disk, hearing, clock, sparing=not local)

@@ -247,13 +247,13 @@ class Machine:
 
     def lead(self) -> Term:
         """A head takes over."""
-        restored.refuse(self.spool, self.disk, self.kept)
+        known = restored.refuse(self.spool, self.disk, self.kept)
         said = self.settings
         hearing = Told(self.hearsay, said.node_timeout, said.fence_margin)
         epoch = leadership.take(self.spool, self.disk)
         assert epoch is not None
         leader = Leader("host", 1, 1.0)
-        self.term = Term(self.spool, self.disk, said, hearing, True, time.time, epoch, leader)
+        self.term = Term(self.spool, self.disk, said, hearing, True, time.time, epoch, leader, known=known)
         restored.note_led(self.kept, epoch)
         return self.term
 

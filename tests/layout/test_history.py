@@ -136,6 +136,26 @@ def test_a_generation_replaces_the_events_before_it(spool: Spool) -> None:
     assert present(spool) == [1, 2, 3, 4] == list(lead(spool)[1].jobs)
 
 
+def test_what_a_head_read_before_it_claimed_its_epoch_is_read_again_only_where_more_counts(spool: Spool) -> None:
+    epoch, state = lead(spool)
+    keep = keeper(spool, epoch, state)
+    commit(epoch, state, 1)
+    keep.write()
+    commit(epoch, state, 2)
+    known = history.take_stock(spool, Disk(), 2)
+    assert history.take_stock(spool, Disk(), 2, known) is known
+    commit(epoch, state, 3)
+    more = history.take_stock(spool, Disk(), 2, known)
+    assert (list(known.state.jobs), list(more.state.jobs)) == ([1, 2], [1, 2, 3])
+    keep.write()
+    anew = history.take_stock(spool, Disk(), 2, more)
+    assert anew is not more and anew.generation == (1, 2)
+    new = leadership.take(spool, Disk())
+    assert new is not None
+    assert leadership.seal(new, Leader(), 1.0, known=anew).state is anew.state
+    assert list(lead(spool)[1].jobs) == [1, 2, 3]
+
+
 @pytest.mark.parametrize("cut", ["generation", "vouched", "ledger"])
 def test_a_generation_cut_anywhere(spool: Spool, cut: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lead(spool)[0].append([accepted(1)])

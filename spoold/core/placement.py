@@ -96,7 +96,10 @@ class Rooms:
 
     def worth_a_look(self, demand: Demand) -> list[Room]:
         """Where a demand might fit; a full cluster has no such room for GPUs."""
-        return self._with_free.get(demand.accelerator.lower(), []) if demand.milli else self.all
+        if not demand.milli:
+            return self.all
+        name = demand.accelerator.lower()
+        return [room for room in self._with_free.get(name, []) if room.free_milli[name] >= demand.milli]
 
 
 class Fits:

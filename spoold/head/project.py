@@ -22,6 +22,8 @@ import os
 import time
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from spool_layout import history
 from spool_layout.errors import Deposed
 from spool_layout.events import AnyEvent, Ended, Returned
@@ -175,7 +177,7 @@ class Projector:
             ):
                 continue
             self.seq += 1
-            self._write(name, self.desired(name))
+            self._write(name, msgspec.structs.replace(wanted, version=(self.epoch.number, self.seq)))
             self.looked[name] = read, time.monotonic()
 
     def _write(self, node: str, wanted: Assigned) -> None:

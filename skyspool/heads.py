@@ -67,13 +67,11 @@ def heads(cluster: Cluster, disk: Disk, now: float | None = None) -> list[Head]:
         note(f"note: whether a head is alive cannot be told: {unclear}")
     now = server_now(spool, disk) if read and now is None else now or 0.0
     judged = [Head(s, seen, now - seen < max(INTERVALS * s.interval, cluster.threshold)) for s, seen in read]
-    top = max((head.status.epoch for head in judged if head.status.role == LEADING), default=0)
-    silent = any(
-        h.alive and h.status.epoch == top and now - h.seen > SILENT for h in judged if h.status.role == LEADING
-    )
-    if silent and _has_died(spool):
-        top += 1
-    judged = [h._replace(alive=False) if h.status.role == LEADING and h.status.epoch < top else h for h in judged]
+    leaders = sorted((h for h in judged if h.status.role == LEADING), key=lambda h: h.status.epoch)
+    over = leaders[:-1]
+    if leaders and leaders[-1].alive and now - leaders[-1].seen > SILENT and _has_died(spool):
+        over = leaders
+    judged = [head._replace(alive=False) if head in over else head for head in judged]
     return Found(sorted(judged, key=lambda head: (not head.alive, -head.seen)), unclear)
 
 

@@ -7,6 +7,7 @@ alone, in doctor/HOST.json. Where nothing may be written, what can be read is to
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -22,6 +23,8 @@ from spool_layout.mounts import Mount
 from spool_layout.paths import FORMAT, Spool, probe_dir
 from spool_layout.storage import Disk
 from spool_layout.users import user_name
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Place(NamedTuple):
@@ -66,8 +69,21 @@ class Round(NamedTuple):
 def examine(where: Place, wanted: Wanted, disk: Disk, tell: Callable[[str], None]) -> Round:
     """Measure and judge. tell: says what to type on the other host, and who came."""
     if trouble := _cannot_write(where.parent):
-        findings = [*mounts.judge(where.mount), *judging.cannot_write(trouble, probes.room(where.root))]
-        return Round(_diagnosis(where, time.time(), findings))
+        return _left_out(where, trouble)
+    try:
+        return _measured(where, wanted, disk, tell)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        return _left_out(where, probes.words_of(error))  # the last of the room went just now
+
+
+def _left_out(where: Place, trouble: str) -> Round:
+    findings = [*mounts.judge(where.mount), *judging.cannot_write(trouble, probes.room(where.root))]
+    return Round(_diagnosis(where, time.time(), findings))
+
+
+def _measured(where: Place, wanted: Wanted, disk: Disk, tell: Callable[[str], None]) -> Round:
     if wanted.word is not None:
         return _as_guest(where, wanted.word, wanted.patience, disk)
     with meeting.workroom(disk, where.parent) as word:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from skyspool.doctor import judging, probes, replacing, telling
+from skyspool.doctor import examination, judging, probes, replacing, telling
 from skyspool.doctor.experiments import Listed, Missing, Tally, Together, offset_of
 from skyspool.doctor.locking import BOTH, EXCLUDES, STUCK
 from skyspool.doctor.meeting import Guest, workroom
@@ -346,6 +347,19 @@ def test_where_nothing_may_be_written_it_says_what_is_left_out(scene: Scene, pro
     assert re.search(r"^ left out  writing  EACCES, permission denied: create, link, ", ran.stdout, re.MULTILINE)
     assert re.search(r"^ \w+ +room +[\d.]+ \w+ of ", ran.stdout, re.MULTILINE)
     assert ran.stderr == "note: not kept: may not be written there\n"
+
+
+def test_what_may_be_written_no_more_while_it_is_measured_is_told_as_well(tmp_path: Path) -> None:
+    """The last block of a full disk was there for the first directory, and is not for the next."""
+
+    class Full(Disk):
+        def make_dir(self, path: str, mode: int = 0o755) -> bool:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    where = examination.place(str(tmp_path))
+    found = examination.examine(where, examination.Wanted(), Full(), print).found
+    assert "writing" in {finding.check for finding in found.findings if finding.verdict == "left out"}
+    assert [f.change for f in found.findings if f.check == "writing"] == ["make room: skyspool prune"]
 
 
 def test_what_is_no_directory_is_told(sky: Run, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ class Trace:
         self.files = {party: folder / party for party, pid in pids.items() if pid}
         self.straces = [self._attach(pids[party], file) for party, file in self.files.items()]
         self.calls: dict[str, list[tuple[str, str]]] = {}
+        self.pauses: dict[str, set[int]] = {}  # by party: before which of its calls it slept
 
     def _attach(self, pid: int, file: Path) -> subprocess.Popen[bytes]:
         words = ["strace", "-f", "-y", "-q", "-s", "0", "-e", "trace=%file,%desc", "-o", str(file)]
@@ -62,6 +63,8 @@ class Trace:
         for party, file in self.files.items():
             for line in file.read_text(errors="replace").splitlines():
                 found = re.match(r"\d+ +(\w+)\((.*)", line)
+                if found and found[1] == "poll":
+                    self.pauses.setdefault(party, set()).add(len(self.calls.get(party, ())))
                 if found and self._is_on_spool(found[2]) and not OF_DESCRIPTORS.match(line[found.start(1) :]):
                     self.calls.setdefault(party, []).append((found[1], found[2]))
 
@@ -83,10 +86,10 @@ class Trace:
         return ", ".join(f"{count} {name or '.'}" for name, count in names.most_common(9))
 
     def syncs(self) -> list[list[str]]:
-        """What the head syncs in each of its ticks, which begin where it lists nodes/, and behind it."""
+        """What the head syncs in each of its ticks, between two of which it sleeps, and behind it."""
         ticks: list[list[str]] = [[]]
-        for call, words in self.calls.get("head", ()):
-            if call == "openat" and f'{self.root}/nodes"' in words and "O_DIRECTORY" in words:
+        for number, (call, words) in enumerate(self.calls.get("head", ())):
+            if number in self.pauses.get("head", ()):
                 ticks.append([])
             if call in SYNCS and (found := re.search(re.escape(self.root) + r"/([^>]*)>", words)):
                 ticks[-1].append(found[1])

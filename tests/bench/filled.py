@@ -167,8 +167,9 @@ class Filler:
         Path(self.spool.status(name)).write_bytes(encode(status_of(number, phases)))
 
     def done(self) -> Filler:
-        """Write the ledger; this head is over."""
+        """Write the ledger; this head is over, and nothing of it is left to be written to the disk meanwhile."""
         self.keeper.write()
+        os.sync()
         return self
 
     def _write(self, path: str) -> int:

@@ -17,6 +17,7 @@ from spool_layout.records import Allocation, Demand, Gpu, Job, Leader, NodeStatu
 from spool_layout.replay import State
 from spool_layout.states import Status
 from spoold.head.keeping import Keeper
+from spoold.head.loop import VERY_LONG
 from spoold.head.observe import day_of
 from spoold.head.project import Projector
 from tests.e2e.cluster import Cluster
@@ -94,10 +95,13 @@ def status_of(node: int, jobs: dict[str, Phase], beat: int = 1) -> NodeStatus:
 
 
 class Filler:
-    """A head of the first epoch that writes a past."""
+    """A head that writes a past, in epochs as long as a head's are."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster, self.spool, self.disk = cluster, cluster.spool, cluster.disk
+        self._begin()
+
+    def _begin(self) -> None:
         epoch = leadership.take(self.spool, self.disk)
         assert epoch is not None
         self.epoch = epoch
@@ -136,6 +140,8 @@ class Filler:
             left -= number
             if left % (10 * EACH) == 0:
                 self.keeper.write()
+                if self.epoch.offset >= VERY_LONG:
+                    self._begin()
         return self
 
     def pending(self, count: int) -> Filler:

@@ -246,7 +246,7 @@ class HeadLock:
         os.stat(self._folder)  # the lock makes its directories: not in an empty one where the share was (P11)
         self._lock.stale_threshold = self._threshold
         if dead := self._dead():
-            self._bury(dead)
+            self._as_filelock_is(lambda: self._bury(dead))
         try:
             self._lock.acquire_write(timeout)
         except self._timeout:
@@ -257,8 +257,19 @@ class HeadLock:
         self._lock.stale_threshold = self._patience + self._threshold
         self.held, self.lost, self._records = True, False, None
         self._drop_empty_epoch()
-        self._be_known()
+        self._as_filelock_is(self._be_known)
         return True
+
+    def _as_filelock_is(self, call: Callable[[], None]) -> None:
+        """Do what rests on the insides of filelock 4.3.1. Where they have changed, this head goes on without: its death
+        is waited for, and so are others'."""
+        try:
+            call()
+        except (AttributeError, TypeError) as error:
+            log.warning("filelock has changed: a head that died is followed after lock_threshold: %s", error)
+            if self._holder is not None:
+                self._holder.let_go()
+            self._holder = None
 
     def _bury(self, record: str) -> None:
         """What the release of a holder that is dead would have done. Nothing where somebody else has done it."""
@@ -274,13 +285,13 @@ class HeadLock:
         if self._holder is None or hold is None:
             return
         participant, holder = hold.participant, self._holder
-        whole, renewals = participant.heartbeat, itertools.count()
+        whole, record, renewals = participant.heartbeat, participant._record, itertools.count()
 
         def renew() -> tuple[HeartbeatOutcome, OSError | None]:
             if next(renewals) % WHOLE == 0:
                 return whole()
             try:
-                return ("ok" if holder.renew(participant._record()) else "lost"), None
+                return ("ok" if holder.renew(record()) else "lost"), None
             except OSError as error:
                 return "transient", error
 
@@ -289,7 +300,8 @@ class HeadLock:
         except OSError as error:
             log.warning("%s: should this head die, another waits for lock_threshold: %s", self._lock.lock_file, error)
         else:
-            # Replaced in the object that is ours: filelock has no setting for how it renews (4.3.1).
+            # Replaced in the object that is ours: filelock has no setting for how it renews (4.3.1). mypy allows no
+            # function in a method's place.
             participant.heartbeat = renew  # type: ignore[method-assign]
 
     def _drop_empty_epoch(self) -> None:

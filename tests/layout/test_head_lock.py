@@ -195,6 +195,23 @@ def test_over_a_network_no_note_is_left_and_none_is_believed(pair: Pair, monkeyp
 # ---- what renewing costs there
 
 
+@pytest.mark.parametrize("changed", ["_bury", "_be_known"])
+def test_where_filelock_has_changed_inside_a_head_leads_all_the_same(
+    pair: Pair, changed: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def missing(*_: object) -> None:
+        raise AttributeError(f"no {changed}")
+
+    monkeypatch.setattr(HeadLock, changed, missing)
+    if changed == "_bury":
+        pair.die()
+        assert not follows(pair) and not pair.next.is_led()  # it waits for the threshold
+    pair.holder.release()
+    assert pair.next.acquire() and pair.next.held
+    assert "filelock has changed" in caplog.text
+    assert not HeadLock(pair.spool, LONG).is_led()
+
+
 def test_of_twenty_renewals_one_is_filelocks_own_and_each_shows(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others open nothing: two calls each, on a descriptor."""
     opened, real = 0, os.open
@@ -202,7 +219,7 @@ def test_of_twenty_renewals_one_is_filelocks_own_and_each_shows(pair: Pair, monk
     def counted(*words: object, **more: object) -> int:
         nonlocal opened
         opened += 1
-        return real(*words, **more)  # type: ignore[arg-type]
+        return real(*words, **more)  # type: ignore[arg-type]  # whatever os.open was given is passed on as it is
 
     whole = 0
     for _ in range(2 * WHOLE):

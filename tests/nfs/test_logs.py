@@ -52,7 +52,7 @@ while len(folders) < count:
         os.rmdir(folder)
 open(f"{root}/folders", "w").close()
 while not os.path.exists(f"{root}/looked"):
-    time.sleep(0.01)
+    time.sleep(0.01)  # between two looks: a server is told of nothing by its clients
 unmoved = 0
 for folder in folders:
     before = stamp(folder)
@@ -73,7 +73,7 @@ open(f"{root}/looked", "w").close()
 wait_for(root, "made")
 end = time.monotonic() + 3
 while not all([look() for look in looks]) and time.monotonic() < end:
-    time.sleep(0.1)  # between two looks
+    time.sleep(0.1)  # between two looks, as `logs` makes them: NFS tells nobody of a change
 print(sum(not look() for look in looks))
 """.replace("READERS", READERS)
 MAKE = """

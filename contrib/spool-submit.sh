@@ -6,7 +6,7 @@
 # sees half of it; it ends with YAML's end mark, so that no head waits for more. TOKEN grows with time: jobs keep their
 # order. NAME@TOKEN is printed: `skyspool logs`, `cancel` and `why` take it until the job has an ID. See spool(5).
 #
-# POSIX sh; cat, date, mv, tail and sync. No lock, no running head, nothing to be installed.
+# POSIX sh; cat, date, mv and sync. No lock, no running head, nothing to be installed.
 
 set -u
 LC_ALL=C
@@ -120,24 +120,28 @@ make_token() {
 }
 
 write() {
+    # Read by one program, ended and written by the shell: each further program costs a millisecond.
+    if [ "$task" = - ]; then
+        text=$(cat && printf x)
+    else
+        text=$(cat -- "$task" && printf x)
+    fi || fail 1 "nothing was submitted: $task could not be read" "ls -l $task"
+    text=${text%x} # which kept the newlines at the end
+    [ -n "$text" ] || fail 1 "nothing was submitted: the task is empty" "cat $task"
+    case $NL$text in
+    *"$NL...$NL") ;;
+    *"$NL...") text=$text$NL ;;
+    *"$NL") text=$text...$NL ;;
+    *) text=$text$NL...$NL ;;
+    esac
     [ ! -g "$spool/tmp" ] || umask 027 # several users: the file gets the head's group, which has to read it
     set -C # what stands there already is somebody else's
     true >"$private" || fail 1 "nothing was submitted: $private could not be made" "ls -ld $spool/tmp"
     set +C
     trap 'give_up interrupted' HUP INT TERM
-    if [ "$task" = - ]; then
-        cat >>"$private"
-    else
-        cat -- "$task" >>"$private"
-    fi || give_up "$private could not be written"
-    [ -s "$private" ] || give_up "the task is empty" "cat $task"
-    end=$(tail -c 5 -- "$private" && printf x) || give_up "$private could not be read back"
-    case $NL$end in
-    *"$NL...${NL}x") ;;
-    *"${NL}x") echo ... >>"$private" ;;
-    *"$NL...x") echo >>"$private" ;;
-    *) printf '\n...\n' >>"$private" ;;
-    esac || give_up "$private could not be written"
+    printf %s "$text" 2>/dev/null >"$private" ||
+        printf %s "$text" | cat >"$private" || # which says why
+        give_up "$private could not be written"
 }
 
 # Make a file or directory outlive a power loss.

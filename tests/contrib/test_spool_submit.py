@@ -75,7 +75,7 @@ def test_a_drop_is_named_marked_and_private_in_every_shell(tmp_path: Path, shell
         pytest.skip(f"{shell} is not installed: NOT tested with it")
     drop = Drop(tmp_path, shell)
     if shell == "busybox":
-        for tool in ("cat", "date", "mv", "sync", "tail"):
+        for tool in ("cat", "date", "mv", "sync"):
             (drop.tools / tool).symlink_to(str(shutil.which("busybox")))
     drop.task.write_text("run: echo hi\n")
     file = drop.submit()
@@ -205,19 +205,37 @@ def test_a_rename_that_fails_submits_nothing(drop: Drop) -> None:
 
 
 def test_a_disk_that_is_full_submits_nothing(drop: Drop) -> None:
-    drop.tool("cat", "printf 'run: ec'; echo cat: write error: No space left on device >&2; exit 1")
+    drop.task.write_text("run: echo " + "x" * 5000)  # of which 512 bytes find room: a write that is cut short, for real
+    ended = subprocess.run(
+        ["sh", "-c", 'trap "" XFSZ; ulimit -f 1; exec sh "$@"', "sh", str(SCRIPT), str(drop.root), str(drop.task)],
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "File too large" in ended.stderr and "nothing was submitted" in ended.stderr
+    assert (drop.pending(), drop.left_in_tmp()) == ([], [])
+
+
+def test_a_task_that_cannot_be_read_to_its_end_is_not_submitted(drop: Drop) -> None:
+    drop.tool("cat", "printf 'run: ec'; echo cat: read error: Input/output error >&2; exit 1")
     ended = drop.run(str(drop.root), str(drop.task))
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert "No space left" in ended.stderr and "nothing was submitted" in ended.stderr
+    assert "Input/output error" in ended.stderr and "could not be read" in ended.stderr
     assert (drop.pending(), drop.left_in_tmp()) == ([], [])
 
 
 def test_interrupted_it_submits_nothing_and_leaves_nothing(drop: Drop) -> None:
-    drop.tool("cat", "kill -TERM $PPID; echo 'run: x'")
+    drop.tool("sync", "kill -TERM $PPID")
     ended = drop.run(str(drop.root), str(drop.task))
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "interrupted" in ended.stderr
     assert (drop.pending(), drop.left_in_tmp()) == ([], [])
+
+
+def test_a_large_task_is_submitted_whole(drop: Drop) -> None:
+    text = "run: |\n" + "".join(f"  echo 'line {n} \\n % $HOME'\n" for n in range(30_000))
+    drop.task.write_text(text)
+    assert drop.submit().read_text() == text + "...\n"
 
 
 def test_a_name_in_tmp_that_is_taken_is_not_overwritten(drop: Drop) -> None:

@@ -22,7 +22,7 @@ from spoold.node import gitlogin
 from spoold.node.rcfile import RCFILE
 from spoold.node.rights import may_raise, raised
 from spoold.node.unfit import Unfit
-from spoold.node.workplace import Attempt, read_bytes, write
+from spoold.node.workplace import Attempt, write
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 SHIELD = "/proc/self/oom_score_adj"  # proc(5)
@@ -59,7 +59,7 @@ def become(
             _check_variables(order[f"{stage}_env"])
         except (OSError, Unfit) as error:
             _give_up(failure, order, log, told(error))
-        words = _bash(attempt, stage, order)
+        words = _bash(stage, order)
         if os.getppid() != supervisor or not may_begin():
             os._exit(KILLED)
         prctl(PR_SET_PDEATHSIG, 0)
@@ -235,7 +235,7 @@ def for_everybody(order: dict[str, Any], reason: str) -> str:
     return reason
 
 
-def _bash(attempt: Attempt, stage: str, order: dict[str, Any]) -> list[str]:
+def _bash(stage: str, order: dict[str, Any]) -> list[str]:
     """The words of bash. A login job's bash is interactive, as under SkyPilot, so that ~/.bashrc is read in full.
 
     Without a terminal such a bash says twice that it has no job control. It starts with its errors going nowhere; the
@@ -244,13 +244,12 @@ def _bash(attempt: Attempt, stage: str, order: dict[str, Any]) -> list[str]:
 
     It gets the commands in memory: a script that it cannot look at it takes for an empty one, which succeeds.
     """
-    texts = order.get("scripts")
-    script = in_memory(as_bytes(texts[stage]) if texts else read_bytes(attempt.file(f"{stage}.sh"), at_once=True))
+    script = in_memory(as_bytes(order["scripts"][stage]))
     if order["shell"] == "plain":
         return ["bash", script]
     null = os.open("/dev/null", os.O_WRONLY)
     os.dup2(null, 2)
-    return ["bash", "--rcfile", in_memory(as_bytes(RCFILE)) if texts else order["rcfile"], "-i", script]
+    return ["bash", "--rcfile", order.get("rcfile") or in_memory(as_bytes(RCFILE)), "-i", script]
 
 
 def as_bytes(text: str) -> bytes:

@@ -59,7 +59,8 @@ class Orders:
     def make(self, key: str, a: Assignment, task: TaskSpec) -> dict[str, Any]:
         """The order itself; who takes it adds version and lapses.
 
-        In a spool of several users it says whose job it is, and what the owner needs to complete it (owner.py).
+        In a spool of several users it says whose job it is, and what the owner needs to complete it (owner.py): of the
+        commands only which there are.
         """
         logs = self.spool.log_dir(a.id, a.attempt)
         host = self._host(key)
@@ -72,12 +73,14 @@ class Orders:
             "restartable": a.restartable,
             "memory_mb": a.memory_mb if self.settings.memory == "enforced" else 0,
             "run_log": os.path.join(logs, run_log(*rank)),
+            "scripts": {stage: text for stage, text in (("setup", task.setup), ("run", task.run)) if text},
         }
         if task.setup:
             order["setup_log"] = os.path.join(logs, setup_log(*rank))
         if self.place.shared:
             told = {"uid": a.uid, "assignment": msgspec.to_builtins(a), "host": host._asdict()}
             with_login = task.git is not None and has_login(task.git.url)
+            order["scripts"] = dict.fromkeys(order["scripts"], "")
             return {**order, **told, "max_file": self.settings.max_file, "login": with_login}
         clone = os.path.join(logs, f"workdir-{a.rank}")
         login = os.path.join(host.attempt_dir, "git-config")  # on the local disk, and gone with the attempt

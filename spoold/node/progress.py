@@ -28,17 +28,18 @@ from spoold.node.rights import may_raise
 from spoold.node.workplace import Attempt, Workplace, boot_time, is_alive, read, start_time
 
 
-def prepare(place: Workplace, key: str, order: dict[str, Any], scripts: dict[str, str]) -> None:
-    """Make an attempt's directory, whole."""
+def prepare(place: Workplace, key: str, order: dict[str, Any], begins: bool = True) -> None:
+    """Make an attempt's directory, whole. begins: else the marker is in it from the first, so that no starter is ever
+    given it."""
     private = os.path.join(place.attempts, f".{key}")
     shutil.rmtree(private, ignore_errors=True)
     os.mkdir(private, 0o700)
     if place.shared:  # the job's owner makes one file in it with this group, and passes
         os.chmod(private, 0o771)
     draft = Attempt(private)
-    for name, text in scripts.items():
-        draft.put(name, text)
     draft.put("order.json", json.dumps(order), 0o600)
+    if not begins:
+        draft.mark("runner")
     os.rename(private, place.attempt(key).path)
 
 
@@ -46,7 +47,7 @@ def settle(place: Workplace, key: str, phase: Phase, version: tuple[int, int]) -
     """Record that an attempt is over without having been started here (any more): the marker, then the outcome."""
     attempt = place.attempt(key)
     if not attempt.names():
-        prepare(place, key, {"version": version}, {})
+        prepare(place, key, {"version": version}, begins=False)
     attempt.mark("runner")
     attempt.write("outcome", msgspec.to_builtins(phase))
 
@@ -65,10 +66,11 @@ def stand(attempt: Attempt) -> Phase:
     if "run.exit" in names:
         return _exited(attempt, "run", names, last=True)
     if "setup.exit" in names:
-        setup = _exited(attempt, "setup", names, last="run.sh" not in names)
+        has_run = "run" in attempt.stages()
+        setup = _exited(attempt, "setup", names, last=not has_run)
         if setup.code:
             return setup
-        if "run.sh" not in names:
+        if not has_run:
             return msgspec.structs.replace(setup, stage="run")
         return _live(attempt, "running", "run") if "run.pid" in names else Phase("ready", stage="setup")
     if "run.pid" in names:
@@ -136,7 +138,7 @@ def is_gone(attempt: Attempt) -> bool:
     if not last:
         return False
     end = attempt.read(f"{last}.exit")
-    goes_on = last == "setup" and end["code"] == 0 and "run.sh" in names
+    goes_on = last == "setup" and end["code"] == 0 and "run" in attempt.stages()
     return bool(end["gone"]) and not goes_on
 
 

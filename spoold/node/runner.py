@@ -318,14 +318,11 @@ class Runner:
         if isinstance(task, str):
             progress.settle(self.place, key, Phase("never", stage="file", reason=task), self.seen)
             return
-        scripts = {f"{stage}.sh": text for stage, text in (("setup", task.setup), ("run", task.run)) if text}
-        if self.place.shared:  # the owner takes the text from the accepted file; these say which stages there are
-            scripts = dict.fromkeys(scripts, "")
         order = {"version": self.seen, "lapses": self.lapses, **self.orders.make(key, assignment, task)}
         if may_go(assignment):
             order["go"] = {"lapses": self.lapses}
         journal.note(self.place, assignment, self.seen)
-        progress.prepare(self.place, key, order, scripts)
+        progress.prepare(self.place, key, order)
         self.named[key] = self.seen
         if "go" in order:
             self.let[key] = self.lapses
@@ -359,7 +356,7 @@ class Runner:
         never = Phase("never", reason="stopped before it began")
         if not attempt.is_marked():
             if not attempt.names():
-                progress.prepare(self.place, attempt.key, {"version": self.seen}, {})
+                progress.prepare(self.place, attempt.key, {"version": self.seen}, begins=False)
             attempt.mark("runner")
         if (attempt.marker or {}).get("by") == "runner":
             progress.settle(self.place, attempt.key, never, self.seen)

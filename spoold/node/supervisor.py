@@ -101,7 +101,8 @@ class Supervisor:
         if not self.attempt.mark("supervisor", cgroups=group._asdict()):
             return True
         self.group = group.make()
-        if "setup.sh" not in names or self.set_up("run.sh" in names):
+        stages = self.order["scripts"]
+        if "setup" not in stages or self.set_up("run" in stages):
             self.stage("run")
         if not self.gone:
             self.wait_for_leftovers()

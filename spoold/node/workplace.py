@@ -8,8 +8,7 @@
     begun            which attempts were ever begun here, and by which version
     orders, bell     FIFOs: runner to starter ("look at attempts/KEY"), supervisors to runner ("something changed")
     attempts/KEY/    one attempt:
-        order.json       what to spawn, made whole under another name and moved here with its directory
-        setup.sh run.sh  the commands
+        order.json       what to spawn, the commands too; made whole under another name, moved here with its directory
         go               run may begin when setup is over, where the order does not say so
         marker           put there if absent, as the last act before a spawn: from here on it is never started again;
                          who put it, and the attempt's cgroups
@@ -25,7 +24,8 @@
         swept            those containers were stopped, after its last process was gone
         outcome          the last phase, when every process is gone, where run.exit or setup.exit does not say so
 
-Everything here is written whole (private name, then rename or link), and none of it is fsynced: what would lose it is a
+No more files than that: where many were deleted in the last minutes, as here, ext4 takes a third of a millisecond to
+make one. Everything here is written whole (private name, then rename or link), and none of it is fsynced: what would lose it is a
 reboot, and a reboot ends the processes too; the attempt then counts as lost.
 """
 
@@ -232,9 +232,13 @@ class Attempt:
         """Put a JSON file in place, whole."""
         write(self.file(name), value, mode)
 
-    def put(self, name: str, text: str, mode: int = 0o666) -> None:
+    def put(self, name: str, text: str, mode: int) -> None:
         """Write one of its files while nobody knows of it: its directory is made under another name."""
         write_text(self.file(name), text, mode)
+
+    def stages(self) -> set[str]:
+        """Which of setup and run its order has."""
+        return set((self.read("order.json") or {}).get("scripts", ()))
 
     @property
     def marker(self) -> Any:

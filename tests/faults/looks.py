@@ -26,7 +26,7 @@ from typing import Any
 from spoold.node.workplace import Attempt
 from tests.faults.power import State
 
-TEXTS = frozenset({"memory", "begun", "bashrc", "run.sh", "setup.sh"})  # files that are no JSON
+TEXTS = frozenset({"memory", "begun", "bashrc"})  # files that are no JSON
 IS, HOLDS, LISTS, SAYS = "is there", "holds anything", "lists", "says"
 Look = tuple[str, str]  # what was asked, and of which path, relative to the root of the states
 

@@ -150,9 +150,10 @@ class Hand:
         names = attempt.names()
         if self.deaf or "order.json" not in names or names & {"marker", "outcome"} or not attempt.mark("supervisor"):
             return
-        mark = MARK.findall(Path(attempt.file("run.sh")).read_text())[0]
+        scripts = attempt.read("order.json")["scripts"]
+        mark = MARK.findall(scripts["run"])[0]
         self.machine.note("started", (key, mark, os.path.basename(self.place.path)))
-        if "setup.sh" in names:
+        if "setup" in scripts:
             attempt.write("setup.exit", {"code": 0, "at": time.time(), "fenced": False, "gone": False})
         else:
             self._run(attempt)

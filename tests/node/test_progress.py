@@ -37,7 +37,7 @@ def place(tmp_path: Path) -> Workplace:
 @pytest.fixture
 def attempt(place: Workplace) -> Attempt:
     """Prepared, with setup and run."""
-    progress.prepare(place, "1.1", {"version": (1, 1)}, {"setup.sh": "true", "run.sh": "true"})
+    progress.prepare(place, "1.1", {"version": (1, 1), "scripts": {"setup": "true", "run": "true"}})
     return place.attempt("1.1")
 
 
@@ -51,7 +51,7 @@ def put(attempt: Attempt, **files: object) -> None:
 
 
 def test_an_attempt_appears_whole(place: Workplace, attempt: Attempt) -> None:
-    assert attempt.names() == {"order.json", "setup.sh", "run.sh"}
+    assert attempt.names() == {"order.json"}
     assert os.stat(attempt.path).st_mode & 0o777 == 0o700
     assert os.listdir(place.attempts) == ["1.1"]
 
@@ -60,14 +60,14 @@ def test_preparing_that_was_cut_is_done_again(place: Workplace) -> None:
     os.mkdir(os.path.join(place.attempts, ".1.1"))
     Path(place.attempts, ".1.1", "left.over").touch()
     assert place.remembered() == []
-    progress.prepare(place, "1.1", {}, {"run.sh": "true"})
-    assert place.attempt("1.1").names() == {"order.json", "run.sh"}
+    progress.prepare(place, "1.1", {})
+    assert place.attempt("1.1").names() == {"order.json"}
 
 
 def test_scripts_are_kept_to_the_byte(place: Workplace) -> None:
     text = "echo 'ä€𝄞'\r\n\techo\v x\n" * 50_000
-    progress.prepare(place, "1.1", {}, {"run.sh": text})
-    assert Path(place.attempt("1.1").file("run.sh")).read_bytes() == text.encode()
+    progress.prepare(place, "1.1", {"scripts": {"run": text}})
+    assert place.attempt("1.1").read("order.json")["scripts"]["run"].encode() == text.encode()
 
 
 def test_what_is_settled_is_marked_first_and_can_be_settled_again(place: Workplace) -> None:
@@ -132,7 +132,7 @@ def test_where_it_stands(attempt: Attempt, files: dict[str, object], phase: Phas
 
 
 def test_a_task_with_only_setup_is_over_with_it(place: Workplace) -> None:
-    progress.prepare(place, "1.1", {}, {"setup.sh": "true"})
+    progress.prepare(place, "1.1", {"scripts": {"setup": "true"}})
     put(place.attempt("1.1"), marker=DEAD, setup_pid=PID, setup_exit=ended(0))
     phase = progress.stand(place.attempt("1.1"))
     assert (phase.phase, phase.stage, phase.code) == ("ended", "run", 0)

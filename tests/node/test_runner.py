@@ -482,7 +482,7 @@ class Refusing(Disk):
 def test_a_supervisor_killed_between_marker_and_spawn_leaves_a_lost_attempt(up: Site) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
-    progress.prepare(up.place, "1.1", {"version": up.version, "node": NODE}, {"run.sh": "true"})
+    progress.prepare(up.place, "1.1", {"version": up.version, "node": NODE})
     up.attempt("1.1").write("go", {})
     up.attempt("1.1").write("marker", {"by": "supervisor", "pid": gone.pid, "start": 1, "boot": boot_id()})
     up.task(1, proving(up, "one"))

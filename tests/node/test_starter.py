@@ -57,7 +57,7 @@ class Bench:
     def prepare(self, key: str, run: str = "", setup: str = "", go: bool = True, **more: object) -> Attempt:
         """An attempt as the runner prepares it."""
         logs = self.logs(key)
-        scripts = {f"{stage}.sh": text for stage, text in (("setup", setup), ("run", run)) if text}
+        scripts = {stage: text for stage, text in (("setup", setup), ("run", run)) if text}
         attempt = self.place.attempt(key)
         env = {"PATH": os.environ["PATH"], containment.MARK: attempt.path, "PROOF": str(self.folder / "proof")}
         order = {
@@ -68,11 +68,12 @@ class Bench:
             "restartable": False,
             "workdir": str(self.folder),
             "file_mounts": {},
+            "scripts": scripts,
         }
         for stage in ("setup", "run"):
-            if f"{stage}.sh" in scripts:
+            if stage in scripts:
                 order |= {f"{stage}_log": str(logs / f"{stage}.log"), f"{stage}_env": env}
-        progress.prepare(self.place, key, {**order, **more}, scripts)
+        progress.prepare(self.place, key, {**order, **more})
         if go:
             attempt.write("go", {"lapses": 0})
         return attempt
@@ -181,7 +182,7 @@ def test_two_supervisors_of_one_attempt_start_it_once(bench: Bench) -> None:
     code = (
         "import os, socket, sys\nfrom spoold.node.supervisor import supervise\n"
         "from spoold.node.workplace import Attempt, Workplace\n"
-        "Attempt.names = lambda self: {'order.json', 'run.sh', 'go'}  # none sees the marker of another\n"
+        "Attempt.names = lambda self: {'order.json', 'go'}  # none sees the marker of another\n"
         "place = Workplace(sys.argv[1])\nbell = os.open(place.bell, os.O_RDWR | os.O_NONBLOCK)\n"
         "sys.stdin.read(1)\nsupervise(place, '1.1', bell, socket.socket())\n"
     )

@@ -63,15 +63,31 @@ def test_what_is_begun_is_noted_before_it_is_prepared(up: Site, monkeypatch: pyt
 
 def test_an_attempt_is_there_whole_or_not_at_all(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     cut_before("order.json", monkeypatch)
-    cut(lambda: progress.prepare(place, "1.1", {"version": (1, 1)}, {"run.sh": "true"}))
+    cut(lambda: progress.prepare(place, "1.1", {"version": (1, 1)}))
     assert place.remembered() == [] and place.attempt("1.1").names() == set()
 
 
 def test_what_is_settled_is_marked_before_its_outcome_is_told(
     place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    progress.prepare(place, "1.1", {"version": (1, 1)}, {"run.sh": "true"})
+    progress.prepare(place, "1.1", {"version": (1, 1)})
     cut_before("outcome", monkeypatch)
     cut(lambda: progress.settle(place, "1.1", Phase("never"), (1, 1)))
     assert place.attempt("1.1").has("marker")
     assert progress.stand(place.attempt("1.1")).phase == "never"
+
+
+@pytest.mark.parametrize("want", ["run", "stop"])
+def test_what_never_begins_is_marked_when_it_appears(up: Site, monkeypatch: pytest.MonkeyPatch, want: str) -> None:
+    """An order of nothing that has no marker would be given to the starter for ever."""
+    key = up.task(1, "run: echo once\n", want=want)
+    if want == "run":
+        (file,) = Path(up.spool.running).iterdir()
+        file.unlink()
+    up.assign()
+    with monkeypatch.context() as patch:
+        patch.setattr(Attempt, "mark", lambda *_, **__: (_ for _ in ()).throw(Cut))
+        cut(up.step)
+    up.kill()
+    up.start()
+    assert up.ended(key).phase == "never"

@@ -56,7 +56,7 @@ class Forger:
         return self.folder(key)
 
     def order(
-        self, uid: int, file: str = "", digest: str = "", scripts: tuple[str, ...] = ("run.sh",), **more: object
+        self, uid: int, file: str = "", digest: str = "", scripts: tuple[str, ...] = ("run",), **more: object
     ) -> Path:
         """An order for a job of a user, and the line for the starter. Its attempt's directory.
 
@@ -74,14 +74,14 @@ class Forger:
         }  # fmt: skip
         host = {"node": "n1", "cluster": "c", "spool": "/evil", "spool_id": "s1", "indices": {}, "by_uuid": False}
         host |= {"wrappers": "/evil", "attempt_dir": "/evil"}
+        evil = "echo evil; id -un\n"
         order: dict[str, Any] = {
             "version": [1, 1], "lapses": kept["lapses"], "node": "n1",
             "spool_id": "s1", "shell": "plain", "rcfile": "/evil", "restartable": False, "uid": uid,
             "run_log": os.path.join(self.spool.spool.log_dir(self.count), "run.log"), "assignment": assignment,
-            "host": host, "max_file": 1 << 20, **more,
+            "host": host, "max_file": 1 << 20, "scripts": dict.fromkeys(scripts, evil), **more,
         }  # fmt: skip
-        evil = "echo evil; id -un\n"
-        return self.write(key, dict.fromkeys((*scripts, "bashrc"), evil) | {"order.json": json.dumps(order)}, key)
+        return self.write(key, {"bashrc": evil, "order.json": json.dumps(order)}, key)
 
     def said(self, attempt: Path) -> str:
         """Why an attempt could not begin; waits for its end."""
@@ -168,7 +168,7 @@ def test_what_an_order_says_of_a_setup_or_a_clone_that_the_text_has_not_is_not_d
     os.chown(kept, alice.uid, alice.gid)
     log = os.path.join(forger.spool.spool.log_dir(forger.count + 1), "setup.log")
     setup = forger.order(
-        alice.uid, "12.alices.yaml", scripts=("setup.sh",), setup_env={"BASH_ENV": str(evil)}, setup_log=log
+        alice.uid, "12.alices.yaml", scripts=("setup",), setup_env={"BASH_ENV": str(evil)}, setup_log=log
     )
     forger.spool.eventually((setup / "setup.exit").exists)
     assert (setup / "fail").read_text() and Path(log).read_text() == ""

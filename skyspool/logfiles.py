@@ -14,7 +14,8 @@ import os
 import time
 from typing import NamedTuple
 
-from spool_layout.storage import insist, length, read_piece, stamp_of
+from spool_layout.stamps import stamp_of
+from spool_layout.storage import insist, length, read_piece
 
 BLOCK = 1 << 16
 CHUNK = 1 << 20  # bytes of one look, so that a large file does not fill the memory

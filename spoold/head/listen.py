@@ -21,7 +21,8 @@ from spool_layout.paths import FORMAT, Spool
 from spool_layout.records import NodeStatus, decode
 from spool_layout.replay import State
 from spool_layout.settings import MOST_SECONDS
-from spool_layout.storage import Disk, Stamp
+from spool_layout.stamps import Stamp
+from spool_layout.storage import Disk
 from spoold.core.hearing import Hearing
 from spoold.core.model import Report, Silent
 

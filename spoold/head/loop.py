@@ -22,7 +22,8 @@ from spool_layout.mounts import read_on
 from spool_layout.paths import Spool
 from spool_layout.records import Leader
 from spool_layout.settings import Settings, load
-from spool_layout.storage import Disk, SharedDisk
+from spool_layout.stamps import SharedDisk
+from spool_layout.storage import Disk
 from spool_layout.users import of_settings
 from spoold import restored
 from spoold.account import settle

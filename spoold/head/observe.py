@@ -23,7 +23,8 @@ from spool_layout.paths import Spool, label, without_ending
 from spool_layout.records import Job
 from spool_layout.replay import State
 from spool_layout.settings import Settings
-from spool_layout.storage import Disk, Entry, NotRegular, Seen, Stamp
+from spool_layout.stamps import Stamp
+from spool_layout.storage import Disk, Entry, NotRegular, Seen
 from spoold.core.model import Change, Look, NewFile, Request
 from spoold.head.allowance import HeldBack, Pending, PerMinute
 from spoold.head.claims import NEW, REQUEST, Claims, Ready

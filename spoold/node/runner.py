@@ -34,7 +34,8 @@ from spool_layout.mounts import read_on
 from spool_layout.paths import FORMAT, Spool
 from spool_layout.records import GONE, Assigned, Assignment, NodeStatus, Phase, Remnant, decode, encode
 from spool_layout.settings import DeclaredNode, load
-from spool_layout.storage import Disk, Glance, Held, stamp_of_name
+from spool_layout.stamps import Glance, stamp_of_name
+from spool_layout.storage import Disk, Held
 from spoold.account import account, refuse_root
 from spoold.local import base_path, boot_id, state_dir, version
 from spoold.node import containment, inventory, journal, memory, progress

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from spool_layout import storage
-from tests.faults.port import Port
+from spool_layout import stamps
+from tests.faults.port import Port, put_in_place
 
 # Begun first, the longest first, or one worker is left alone with one of them at the end: parts of their names.
 LONGEST = [
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def stamps_spare_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A story that is told again makes the same calls; what a head does not read again by its stamp depends on the
     time."""
-    monkeypatch.setattr(storage, "SETTLED", 1 << 62)
+    monkeypatch.setattr(stamps, "SETTLED", 1 << 62)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Port:
-    """What the storage module takes for `os` from now on."""
+    """What the modules that touch a spool take for `os` from now on."""
     made = Port()
-    monkeypatch.setattr(storage, "os", made)
+    put_in_place(made, monkeypatch)
     return made

@@ -1,6 +1,6 @@
 """What stands behind the port in place of the operating system: it records each call, and says what a fault says.
 
-`spool_layout.storage` is the one module through which the product touches a spool, and it takes every call from `os`.
+The product touches a spool through `spool_layout.storage` and `spool_layout.stamps`, which take every call from `os`.
 A Port takes the place of that name: each call is made as ever, until a fault is set on one. So a single `publish` has
 its eight points, from the open of the private file to its rename. Calls of others in this process (simulated nodes,
 readers, a test's own look) go by it: only what is done within `with port:` in that thread counts, and that is what a
@@ -22,6 +22,9 @@ from functools import partial, wraps
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
+import pytest
+
+from spool_layout import stamps, storage
 from spool_layout.storage import Disk
 
 T = TypeVar("T")
@@ -78,7 +81,7 @@ class Call(NamedTuple):
 
 
 class Port:
-    """Stands in for `os` in spool_layout.storage. fault: set by `plan`; struck: the calls that it came upon.
+    """Stands in for `os` in the modules that touch a spool. fault: set by `plan`; struck: the calls that it came upon.
 
     durable: whether fsync is made. Without a power cut nobody sees the difference but the clock.
     """
@@ -304,6 +307,12 @@ def explained(port: Port) -> Iterator[None]:
     except BaseException as error:
         error.add_note(f"{fault.name if fault else 'no fault'}: {port.told()}")
         raise
+
+
+def put_in_place(port: Port, patched: pytest.MonkeyPatch) -> None:
+    """From now on the modules that touch a spool take a port for `os`."""
+    for module in (storage, stamps):
+        patched.setattr(module, "os", port)
 
 
 def through(port: Port, kind: type[Disk] = Disk) -> Disk:

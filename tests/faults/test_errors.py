@@ -25,17 +25,17 @@ from typing import NamedTuple
 
 import pytest
 
-from spool_layout import storage
 from spool_layout.errors import Deposed
 from spool_layout.modes import PRIVATE
+from spool_layout.stamps import SharedDisk
 from spool_layout.states import Status
-from spool_layout.storage import Disk, SharedDisk
+from spool_layout.storage import Disk
 from spoold.fsck.facts import gather
 from spoold.fsck.judging import judge
 from spoold.head.term import Term
 from tests.faults.chance import chance
 from tests.faults.pictures import memory_of, picture
-from tests.faults.port import FAULTS, Call, Fault, Port, explained, through
+from tests.faults.port import FAULTS, Call, Fault, Port, explained, put_in_place, through
 from tests.head import test_cuts as told
 from tests.head.stage import CPU, SETTINGS, Mortal, Stage
 
@@ -218,7 +218,7 @@ def calls() -> Iterator[dict[str, list[tuple[str, bool]]]]:
         tell_alike(patched)
         for story in STORIES:
             port = Port()
-            patched.setattr(storage, "os", port)
+            put_in_place(port, patched)
             stage = tell(Path(place), port, story)
             new = [True] * len(port.calls)
             for begin, end in stage.looks:

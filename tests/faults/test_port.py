@@ -16,8 +16,9 @@ from typing import NamedTuple
 import pytest
 
 from skyspool import logfiles
-from spool_layout import storage
-from spool_layout.storage import PRIVATE_PREFIX, Disk, Glance, Held, SharedDisk
+from spool_layout import stamps
+from spool_layout.stamps import Glance, SharedDisk
+from spool_layout.storage import PRIVATE_PREFIX, Disk, Held
 from tests.faults.port import FAULTS, SHORT, Fault, Port, through, trouble
 
 HELD = Held()
@@ -73,7 +74,7 @@ def operations() -> Iterator[Operation]:
     yield Operation("room", lambda d, at: d.room(str(at)).total)
     yield Operation("a piece of a log", lambda d, at: logfiles.read(f"{at}/file", 1, 10))
     yield Operation("the size of a log", lambda d, at: logfiles.size(f"{at}/file"))
-    yield Operation("stamp", lambda d, at: storage.stamp_of(str(at)) > 0)
+    yield Operation("stamp", lambda d, at: stamps.stamp_of(str(at)) > 0)
     yield Operation("no log", lambda d, at: logfiles.size(f"{at}/none/none"))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from spool_layout import storage
+from spool_layout import stamps
 from spool_layout.storage import Disk
 from spoold.head import term
 from tests.head.stage import Stage
@@ -57,7 +57,7 @@ def cost(folder: Path, jobs: int) -> tuple[Counter[str], list[Counter[str]]]:
 
     disk.made.clear()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(storage, "SETTLED", 1 << 62)  # no stamp spares a reading: that depends on the time
+        patched.setattr(stamps, "SETTLED", 1 << 62)  # no stamp spares a reading: that depends on the time
         patched.setattr(term.Term, "tick", noted)
         stage.run()
         stage.finish(*(f"j{number}" for number in range(jobs)))

@@ -14,8 +14,9 @@ import pytest
 from spool_layout.paths import Spool
 from spool_layout.records import Assigned, Node, NodeStatus, Share, decode, encode
 from spool_layout.replay import State
+from spool_layout.stamps import Stamp
 from spool_layout.states import Status
-from spool_layout.storage import Disk, Entry, Seen, Stamp
+from spool_layout.storage import Disk, Entry, Seen
 from spoold.core.hearing import Hearing
 from spoold.head import listen, loop, observe
 from spoold.head.listen import SELDOM, Listener

@@ -5,15 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from spool_layout import storage
-from spool_layout.storage import Disk, Glance, Held, NotRegular, SharedDisk
+from spool_layout.storage import Disk, Held, NotRegular
 
 
 class LostReply(Disk):
@@ -176,48 +174,6 @@ def test_touch_tells_the_servers_time(disk: Disk, tmp_path: Path) -> None:
     assert disk.touch(str(tmp_path / "x")) == os.stat(tmp_path / "x").st_mtime_ns / 1e9 > 1e9
 
 
-def test_a_shared_disk_lists_what_came_after_its_last_listing(tmp_path: Path) -> None:
-    disk = SharedDisk()
-    (tmp_path / "a").touch()
-    assert [entry.name for entry in disk.list(str(tmp_path))] == ["a"]
-    (tmp_path / "b").touch()
-    assert sorted(entry.name for entry in disk.list(str(tmp_path))) == ["a", "b"]
-    (tmp_path / "a").unlink()
-    assert [entry.name for entry in disk.list(str(tmp_path))] == ["b"]
-
-
-def test_a_shared_disk_leaves_a_time_that_no_later_change_can_leave(tmp_path: Path) -> None:
-    """A client of NFS 3 takes a directory with an unchanged time for unchanged: here, so does the listing itself."""
-    disk = SharedDisk()
-    for name in ("a", "b", "c"):
-        before = time.time_ns()
-        (tmp_path / name).touch()
-        assert name in {entry.name for entry in disk.list(str(tmp_path))}
-        assert tmp_path.stat().st_mtime_ns < before, "a change within the same tick would leave this time too"
-    marked = tmp_path.stat().st_mtime_ns
-    disk.list(str(tmp_path))
-    assert tmp_path.stat().st_mtime_ns == marked, "what did not change is not marked anew"
-    (tmp_path / "hidden").touch()
-    os.utime(tmp_path, ns=(marked, marked))
-    assert "hidden" not in {entry.name for entry in disk.list(str(tmp_path))}, "an unchanged time means unchanged"
-
-
-def test_a_shared_disk_lists_directories_that_are_not_its_own() -> None:
-    if os.getuid():
-        pytest.skip("NOT TESTED: another user's directory needs root")
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        Path(folder, "a").touch()
-        before = os.stat(folder).st_mtime_ns
-        os.seteuid(65534)
-        try:
-            listed = [SharedDisk().list(folder) for _ in range(2)]
-        finally:
-            os.seteuid(0)
-        assert [[entry.name for entry in entries] for entries in listed] == [["a"], ["a"]]
-        assert os.stat(folder).st_mtime_ns == before
-
-
 def test_files_of_a_spool_on_nfs_4_are_read_without_delegations_and_others_as_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,33 +213,3 @@ def test_a_held_file_stays_open_until_the_next_one_is_published(disk: Disk, tmp_
         assert opened() == ["x"]
     disk.publish(str(tmp_path / "x"), b"three")
     assert names(tmp_path) == ["x"]
-
-
-def test_a_glance_believes_a_stamp_once_it_has_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr("spool_layout.storage.time.monotonic", lambda: now)
-    glance = Glance(str(tmp_path))
-    assert glance.changed()
-    now += 0.5
-    assert glance.changed(), "a second change within the same step would have the same stamp"
-    now += 0.5
-    assert glance.changed(), "what came before it settled is looked at"
-    assert not glance.changed()
-    now += 60
-    assert not glance.changed()
-    stamp = tmp_path.stat().st_mtime_ns + 10_000_000
-    os.utime(tmp_path, ns=(stamp, stamp))
-    assert glance.changed()
-    now += 1
-    assert glance.changed()
-    assert not glance.changed()
-
-
-def test_a_change_of_ones_own_settles_from_when_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr("spool_layout.storage.time.monotonic", lambda: now)
-    glance = Glance(str(tmp_path))
-    glance.note()
-    now += 2
-    assert glance.changed()
-    assert not glance.changed()

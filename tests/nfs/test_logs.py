@@ -19,7 +19,8 @@ EACH = 0.3  # seconds from one log to the next: the hosts have one clock, and ne
 MOMENT = 0.002  # seconds from directory to log
 READERS = """
 from skyspool.logfiles import Folder, Reader
-from spool_layout.storage import SharedDisk, insist, length
+from spool_layout.stamps import SharedDisk
+from spool_layout.storage import insist, length
 disk, folders = SharedDisk(), []
 def reader(how, folder):
     "A function that looks once for a log: whether it is there."

@@ -20,10 +20,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from spool_layout.storage import Disk, Glance, SharedDisk
+from spool_layout.stamps import Glance, SharedDisk
+from spool_layout.storage import Disk
 from tests.nfs.mountstats import parse
 
 DEEP = 3  # functions that are told
+PORT = ("spool_layout.storage", "spool_layout.stamps")
 
 
 class Book:
@@ -74,7 +76,7 @@ def callers() -> str:
     frame, names = sys._getframe(2), list[str]()
     while frame is not None and len(names) < DEEP:
         module = frame.f_globals.get("__name__", "")
-        if module.startswith(("spoold.", "spool_layout.")) and module != "spool_layout.storage":
+        if module.startswith(("spoold.", "spool_layout.")) and module not in PORT:
             names.append(f"{module.rpartition('.')[2]}.{frame.f_code.co_name}")
         frame = frame.f_back  # type: ignore[assignment]
     return " < ".join(names)

@@ -19,7 +19,8 @@ import pytest
 
 from spool_layout.errors import Damaged, NewerFormat, Taken
 from spool_layout.records import GONE, NodeOwner, NodeStatus, Phase, encode
-from spool_layout.storage import Disk, Glance, Held
+from spool_layout.stamps import Glance
+from spool_layout.storage import Disk, Held
 from spoold.local import boot_id
 from spoold.node import containers, memory, progress, spawning
 from spoold.node.workplace import Attempt, boot_time, is_alive, read_json, start_time
@@ -522,7 +523,7 @@ def test_an_assignment_is_read_when_the_disk_tells_and_by_the_clock_only_when_an
     runner, read, now = up.runner, Disk.read, time.monotonic()
     assert runner is not None
     asked: list[str] = []
-    monkeypatch.setattr("spool_layout.storage.time.monotonic", lambda: now)
+    monkeypatch.setattr("spool_layout.stamps.time.monotonic", lambda: now)
     monkeypatch.setattr(Disk, "read", lambda disk, path, start=0: asked.append(path) or read(disk, path, start))
 
     def reads(by_disk: bool = False) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from spool_layout.storage import Disk, SharedDisk
+from spool_layout.stamps import SharedDisk
+from spool_layout.storage import Disk
 from tests.simulation import calls, daemons
 from tests.simulation.hosts import Host
 from tests.simulation.server import Server

@@ -27,9 +27,7 @@ from spool_layout.records import (
     Ledger,
     Node,
     Rejection,
-    Remnant,
     Share,
-    Task,
 )
 from spool_layout.states import ENDED, Status, may_follow
 
@@ -255,7 +253,8 @@ class State:
             slot.holders.pop(key, None)
         node.gpus = [slot for slot in node.gpus if slot.present or slot.holders]
 
-    def _release_all(self, job: Job, but: Iterable[str] = ()) -> None:
+    def release_all(self, job: Job, but: Iterable[str] = ()) -> None:
+        """A job holds nothing any more, on any node `but` these."""
         kept = set(but)
         for name in {a.node for a in job.allocations} - kept:
             if name in self.nodes:
@@ -263,7 +262,7 @@ class State:
 
     def _returned(self, event: events.Returned) -> None:
         job = self._job(event)
-        self._release_all(job)
+        self.release_all(job)
         self._wait_again(event, job)
         job.file, job.in_running, job.reason = event.file, event.in_running, event.reason
         if not event.in_running:
@@ -287,14 +286,14 @@ class State:
 
     def _lost(self, event: events.Lost) -> None:
         job = self._job(event)
-        self._release_all(job, event.nodes)
+        self.release_all(job, event.nodes)
         self.held.setdefault((event.id, event.attempt), set()).update(event.nodes)
         if event.again:
             self._wait_again(event, job)
             job.in_running, job.restarts, job.reason = True, job.restarts + 1, event.reason
         else:
             job.exit_codes = event.exit_codes
-            self._over(event, job, event.status, event.reason, event.day, event.at)
+            self.over(event, job, event.status, event.reason, event.day, event.at)
 
     def _gone(self, event: events.Gone) -> None:
         nodes = self.held.get((event.id, event.attempt), set())
@@ -307,13 +306,14 @@ class State:
     def _ended(self, event: events.Ended) -> None:
         job = self._job(event)
         if job.status is not Status.PENDING:
-            self._release_all(job)
+            self.release_all(job)
         job.exit_codes = event.exit_codes
         job.pids = event.pids or job.pids
         job.start_at = event.start_at if event.start_at is not None else job.start_at
-        self._over(event, job, event.status, event.reason, event.day, event.end_at or event.at)
+        self.over(event, job, event.status, event.reason, event.day, event.end_at or event.at)
 
-    def _over(self, event: AnyEvent, job: Job, status: Status, reason: str, day: str, end: float) -> None:
+    def over(self, event: AnyEvent, job: Job, status: Status, reason: str, day: str, end: float) -> None:
+        """A live job has ended. Raises ImpossibleEvent where it cannot have ended so."""
         if status not in ENDED:
             raise ImpossibleEvent(event, job)
         self._become(event, job, status)
@@ -351,61 +351,14 @@ class State:
         node.gpus = merged(node.gpus, event.gpus)
 
     def _restored(self, event: events.Restored) -> None:
-        self._skip_to(max(self.next_id, event.next_id, *(remnant.id + 1 for remnant in event.jobs)))
-        for remnant in event.jobs:
-            job = self.jobs.get(remnant.id) or self._unheard_of(remnant, event.at)
-            self._release_all(job)
-            job.attempt = remnant.attempt
-            self._over(event, job, Status.FAILED, event.reason, event.day, event.at)
-        for name in sorted({name for remnant in event.jobs for name in remnant.nodes} & self.nodes.keys()):
-            self._hold_idle(self.nodes[name], [remnant for remnant in event.jobs if name in remnant.nodes])
-        for name in set(event.left_out) & self.nodes.keys():
-            self.nodes[name].awaited = event.epoch
+        from spool_layout import remnants  # a reader mostly meets no such event
+
+        remnants.restored(self, event)
 
     def _surfaced(self, event: events.Surfaced) -> None:
-        self._skip_to(max(self.next_id, *(remnant.id + 1 for remnant in event.jobs)))
-        for remnant in event.jobs:
-            if remnant.id in event.over:
-                job = self.jobs.get(remnant.id) or self._unheard_of(remnant, event.at)
-                job.attempt = max(job.attempt, remnant.attempt)
-                self._over(event, job, Status.FAILED, event.reason, event.day, event.at)
-        self._hold_idle(self.nodes[event.node], event.jobs)
+        from spool_layout import remnants
 
-    def _skip_to(self, next_id: int) -> None:
-        if next_id > self.next_id:
-            self.skipped.append((self.next_id, next_id))
-            self.next_id = next_id
-
-    def _unheard_of(self, remnant: Remnant, at: float) -> Job:
-        """A job that only a node tells of."""
-        job = Job(
-            id=remnant.id,
-            name=remnant.name or f"job-{remnant.id}",
-            file=f"{remnant.id}.job.yaml",
-            drop="",
-            uid=remnant.uid,
-            user=remnant.user,
-            inode=0,
-            digest="",
-            task=Task(),
-            submitted=at,
-            accepted=at,
-        )
-        self.jobs[job.id] = job
-        return job
-
-    def _hold_idle(self, node: Node, remnants: list[Remnant]) -> None:
-        """Nobody knows on which GPUs they run: all that is idle on the node is theirs, until they are gone."""
-        cpus = node.cpus_milli - sum(share.cpus_milli for share in node.shares.values())
-        memory = node.memory_mb - sum(share.memory_mb for share in node.shares.values())
-        idle = Share(max(0, cpus) // len(remnants), max(0, memory) // len(remnants))
-        for slot in node.gpus:
-            part = slot.free // len(remnants)
-            for remnant in remnants if part else []:
-                slot.holders[f"{remnant.id}.{remnant.attempt}"] = part
-        for remnant in remnants:
-            node.shares[f"{remnant.id}.{remnant.attempt}"] = idle
-            self.held.setdefault((remnant.id, remnant.attempt), set()).add(node.name)
+        remnants.surfaced(self, event)
 
     def _vouched(self, event: events.Vouched) -> None:
         """Nothing changes: readers look for it in the file."""

@@ -32,13 +32,14 @@ import msgspec
 from spool_layout.errors import Damaged, NewerFormat, NotASpool
 from spool_layout.mounts import read_on
 from spool_layout.paths import FORMAT, Spool
-from spool_layout.records import GONE, Assigned, Assignment, NodeStatus, Phase, Remnant, decode, encode
+from spool_layout.records import Assigned, Assignment, NodeStatus, Phase, Remnant, decode, encode
 from spool_layout.settings import DeclaredNode, load
 from spool_layout.stamps import Glance, stamp_of_name
 from spool_layout.storage import Disk, Held
 from spoold.account import account, refuse_root
 from spoold.local import base_path, boot_id, state_dir, version
 from spoold.node import containment, inventory, journal, memory, progress
+from spoold.node.attempts import Attempts
 from spoold.node.attention import SOON, Attention, apart, awaited
 from spoold.node.cleaning import Cleaner, RemoteCleaner
 from spoold.node.flushing import Flusher
@@ -92,11 +93,6 @@ class Runner:
         self.waker = Waker(self.local, ignored=OWN_FILES)
         self.pace = Pace(self.settings.poll, self.settings.idle_poll)
         self.attention = Attention()
-        self.known: dict[str, Attempt] = {}  # those that are remembered, with what was read of them for good
-        self.standing: dict[str, Phase] = {}  # attempt -> where it stood when it was looked at last
-        self.let: dict[str, int] = {}  # attempt -> lapses when `go` was last said of it, as far as we said it
-        self.urged: dict[str, int] = {}  # attempt that was begun, and may go -> lapses when that was said
-        self.named: dict[str, tuple[int, ...]] = {}  # attempt -> the version that named it first
         self.changed_at: float | None = None  # since when there is something to report (monotonic clock)
         self.report_at: float | None = None  # when that is to be done
         self.news = False  # whether orders came or something was reported since the last pause
@@ -104,11 +100,12 @@ class Runner:
         self.waker.listen(self.bell)
         self.orders = Orders(self.spool, self.disk, self.settings, self.node, self.place, self.inventory)
         self.starters = Starters(self.place, keeper)
-        self.cleaner = (
+        cleaner = (
             RemoteCleaner(self.settings.grace, self.starters)
             if self.place.shared
             else Cleaner(self.settings.id, self.settings.grace, self.waker.ring)
         )
+        self.attempts = Attempts(self.place, self.attention, cleaner)
         self.flusher = Flusher()
         self.logs: dict[str, tuple[str, ...]] = {}  # attempt that runs -> its logs, where these need flushing
         self.stopping = False
@@ -119,11 +116,7 @@ class Runner:
         self.glance = Glance(file, stamp_of_name) if self.local else Glance(folder)
         self.written_at = 0.0
         self.assigned = Assigned(FORMAT, self.settings.name, (0, 0), 0)
-        self.final: dict[str, Phase] = {}
-        self.ending: set[str] = set()  # attempts of which this pass ends what is left
-        self.were_ending: set[str] = set()  # those of which the last pass did
         self.troubles: dict[str, str] = {}  # attempt, ASSIGNED or LOCAL -> what is wrong with it, told in status.json
-        self.unclear: dict[str, str] = {}  # attempt -> why it cannot be told where it stands; told too
         self.checked = self.went_back = False  # whether it was asked if the spool went back in time; whether it did
         self.meanwhile: list[Remnant] = []  # then: what was begun later than what stands there
         self.lapsed = False  # whether a lapse was counted and has not been followed by a renewal
@@ -207,9 +200,9 @@ class Runner:
         """Seconds to sleep at most."""
         times = [max(0.0, self.written_at + self.interval - time.monotonic())]
         phases = [phase.phase for phase in self.written.attempts.values()] if self.written else []
-        if self.ending - self.final.keys():
+        if self.attempts.are_ending():
             times.append(ENDING_PAUSE)
-        if "starting" in phases or self.troubles or self.unclear:
+        if "starting" in phases or self.troubles or self.attempts.unclear:
             times.append(0.5)
         if not self.waker.native:
             times.append(self.pace.step(self.news))
@@ -222,7 +215,7 @@ class Runner:
 
     def step(self) -> None:
         """One pass."""
-        self.were_ending, self.ending = self.ending, set()
+        self.attempts.begin_pass()
         self.waker.watch(self.spool.node(self.node), REPLACED)
         if self.written is None or self.notice_lapse():
             self.report(force=True)
@@ -299,14 +292,14 @@ class Runner:
 
     def heed(self, key: str, assignment: Assignment) -> None:
         """Do what is due for one attempt that is assigned."""
-        if key in self.final:
+        if key in self.attempts.final:
             return
-        attempt = self.attempt(key)
+        attempt = self.attempts[key]
         if assignment.want == "stop":
             self.end(attempt)
         elif self.assigned.incarnation != self.incarnation:
             return  # it may be older than what the head gave up meanwhile
-        elif self.urged.get(key) == self.lapses:
+        elif self.attempts.urged.get(key) == self.lapses:
             return
         elif attempt.has("order.json"):
             self.urge(attempt, assignment)
@@ -324,9 +317,9 @@ class Runner:
             order["go"] = {"lapses": self.lapses}
         journal.note(self.place, assignment, self.seen)
         progress.prepare(self.place, key, order)
-        self.named[key] = self.seen
+        self.attempts.named[key] = self.seen
         if "go" in order:
-            self.let[key] = self.lapses
+            self.attempts.let[key] = self.lapses
         self.starters.order(key)
 
     def urge(self, attempt: Attempt, assignment: Assignment) -> None:
@@ -335,12 +328,12 @@ class Runner:
         if not attempt.is_marked():
             self.starters.order(attempt.key)
         elif may_go(assignment):
-            self.urged[attempt.key] = self.lapses
+            self.attempts.urged[attempt.key] = self.lapses
 
     def let_go(self, attempt: Attempt, assignment: Assignment) -> None:
         """Say that run may begin once setup is over here, if that was not said with the order. Said anew after a lapse,
         since the head confirmed the attempt to this incarnation."""
-        if not may_go(assignment) or self.let.get(attempt.key) == self.lapses:
+        if not may_go(assignment) or self.attempts.let.get(attempt.key) == self.lapses:
             return
         said = attempt.read("go") or (attempt.read("order.json") or {}).get("go") or {}
         if said.get("lapses") == self.lapses:
@@ -362,65 +355,13 @@ class Runner:
         if (attempt.marker or {}).get("by") == "runner":
             progress.settle(self.place, attempt.key, never, self.seen)
         else:
-            self.clean(attempt, progress.stand(attempt))
-
-    def clean(self, attempt: Attempt, phase: Phase) -> None:
-        """End what is left of an attempt, as far as that is due now; the next pass goes on, soon."""
-        self.ending.add(attempt.key)
-        self.cleaner.clean(attempt, phase)
+            self.attempts.clean(attempt, progress.stand(attempt))
 
     # ---- where attempts stand
 
     def phases(self) -> dict[str, Phase]:
         """Phase of every attempt that is remembered."""
-        self.known = {key: self.attempt(key) for key in self.place.remembered()}
-        known = {key: self.final.get(key) or self._stood(key) for key in self.known}
-        self.standing = {key: phase or self.try_to_stand(key) for key, phase in known.items()}
-        return self.standing
-
-    def attempt(self, key: str) -> Attempt:
-        """The place of an attempt: the same one for as long as it is remembered."""
-        return self.known.get(key) or self.place.attempt(key)
-
-    def _stood(self, key: str) -> Phase | None:
-        """Where an attempt stood, if nobody said that this has changed."""
-        phase = self.standing.get(key)
-        exited = phase is not None and phase.phase == "exited"  # each pass goes on with what is left of it
-        due = exited or key in self.were_ending or key in self.unclear or self.attention.is_due(key)
-        return None if due else phase
-
-    def try_to_stand(self, key: str) -> Phase:
-        """Where one attempt stands; as reported last where that cannot be told, which concerns it alone."""
-        try:
-            phase = self.stand(key)
-            self.unclear.pop(key, None)
-            return phase
-        except Exception as error:
-            text = f"attempt {key}: {error!r}"
-            if self.unclear.get(key) != text:
-                log.error("%s; tries again", text)
-            self.unclear[key] = text
-            return self.written.attempts.get(key, Phase("starting")) if self.written else Phase("starting")
-
-    def stand(self, key: str) -> Phase:
-        """Where one attempt stands now, after cleaning up where that is due."""
-        attempt = self.attempt(key)
-        phase = progress.stand(attempt)
-        if progress.is_orphaned(attempt, phase):
-            phase = progress.stand(attempt)  # its supervisor may have written the end just before
-        if progress.is_orphaned(attempt, phase) or (phase.phase == "exited" and self._ends_alone(attempt)):
-            self.clean(attempt, phase)
-            phase = progress.stand(attempt)
-        if phase.phase in GONE:
-            self.final[key] = phase
-        return phase
-
-    def _ends_alone(self, attempt: Attempt) -> bool:
-        """Whether leftovers are ended as soon as the job's own process has: a gang's live until the head says stop."""
-        assignment = self.assigned.attempts.get(attempt.key)
-        if assignment is None or len(assignment.nodes) == 1:
-            return True
-        return progress.is_gone(attempt) and not attempt.calls_engines()  # these may serve the other ranks
+        return self.attempts.phases(self.assigned.attempts, self.written.attempts if self.written else {})
 
     def flush_logs(self) -> None:
         """Let the logs of what runs be sent to the file server."""
@@ -430,31 +371,20 @@ class Runner:
         self.flusher.follow(frozenset(path for logs in self.logs.values() for path in logs))
 
     def _logs_of(self, key: str) -> tuple[str, ...]:
-        order = self.attempt(key).read("order.json") or {}
+        order = self.attempts[key].read("order.json") or {}
         return tuple(order[name] for name in ("setup_log", "run_log") if name in order)
 
     def forget(self) -> bool:
         """Forget what is over, no longer mentioned by a higher version, and reported so. Whether anything was."""
         if self.written is None or self.written.seen < self.seen or self.read_version != self.seen:
             return False
-        gone = [key for key in self.final if key not in self.assigned.attempts and self._was_named_before(key)]
+        over = [key for key in self.attempts.final if key not in self.assigned.attempts]
+        gone = [key for key in over if self.attempts.named_by(key) < self.seen]
         for key in gone:
-            progress.forget(self.attempt(key))
-            self.cleaner.forget(key)
-            self.let.pop(key, None)
-            self.urged.pop(key, None)
-            self.named.pop(key, None)
-            self.known.pop(key, None)
-            del self.final[key]
+            self.attempts.forget(key)
         for key in self.troubles.keys() - {ASSIGNED, LOCAL, *self.assigned.attempts}:
             del self.troubles[key]
         return bool(gone)
-
-    def _was_named_before(self, key: str) -> bool:
-        if key not in self.named:
-            order = self.attempt(key).read("order.json") or {}
-            self.named[key] = tuple(order.get("version", (0, 0)))
-        return self.named[key] < self.seen
 
     # ---- reporting
 
@@ -542,7 +472,7 @@ class Runner:
                 *self.inventory.notes,
                 *filter(None, [self.starters.trouble]),
                 *self.troubles.values(),
-                *self.unclear.values(),
+                *self.attempts.unclear.values(),
             ],
             seen=self.seen,
             read=self.read_version,
@@ -557,7 +487,7 @@ class Runner:
         """What runs here and the head does not name: it was begun in a time that a restored spool has forgotten."""
         if self.read_version != self.seen:
             return []
-        keys = {*(remembered - self.assigned.attempts.keys() - self.final.keys())}
+        keys = {*(remembered - self.assigned.attempts.keys() - self.attempts.final.keys())}
         return journal.of(self.place, keys) if keys else []
 
 

@@ -66,8 +66,9 @@ def memory_of_node(runner: Runner) -> Hashable:
     pass); written and beat (status.json says them); assigned (assigned.json does, by read_version); logs and flusher
     (no log is written here); the cleaner (nothing is being ended at rest)."""
     known = runner.seen, runner.read_version, runner.read_incarnation, runner.incarnation, runner.lapses, runner.lapsed
-    attempts = runner.urged, runner.named, runner.final, runner.standing, runner.ending, runner.were_ending
-    trouble = runner.troubles, runner.unclear, runner.checked, runner.went_back, runner.meanwhile
+    of = runner.attempts
+    attempts = of.urged, of.named, of.final, of.standing, of.ending, of.were_ending
+    trouble = runner.troubles, of.unclear, runner.checked, runner.went_back, runner.meanwhile
     return repr((known, [sorted(one.items()) if isinstance(one, dict) else sorted(one) for one in attempts], trouble))
 
 

@@ -422,11 +422,11 @@ def test_what_was_forgotten_and_is_assigned_anew_begins_anew(up: Site) -> None:
         up.wanted[key] = wanted
         up.assign()
         up.ended(key)
-        assert proof(up) == ["one"] * times and runner.attempt(key).marker
+        assert proof(up) == ["one"] * times and runner.attempts[key].marker
         del up.wanted[key]
         up.assign()
         up.until(lambda: not up.phase(key))
-        assert runner.attempt(key).marker is None
+        assert runner.attempts[key].marker is None
 
 
 def test_nothing_is_forgotten_before_a_report_says_so(up: Site) -> None:
@@ -510,7 +510,7 @@ def test_what_is_being_ended_is_looked_at_whoever_wakes_the_runner(up: Site) -> 
     assert runner is not None
     for number in range(3):
         up.step()
-        assert runner.ending == {key}
+        assert runner.attempts.ending == {key}
         runner.attention.woken(100.0 + number / 10, by_disk=False, bell=b"9.9\n")
     assert not runner.attention.everything
 

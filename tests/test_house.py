@@ -78,7 +78,8 @@ PAST_THE_PORT = {
         "spoold/head/loop.py:Head.remember", "spoold/head/loop.py:Head.recall",
     ),
     "the kernel: /proc, /sys, cgroups": (
-        "spoold/node/cgroups.py", "spoold/node/containment.py", "skyspool/processes.py", "skyspool/daemons.py",
+        "spoold/node/cgroups.py", "spoold/node/hierarchies.py", "spoold/node/cgroupfs.py", "spoold/node/containment.py",
+        "skyspool/processes.py", "skyspool/daemons.py",
         "spool_layout/becoming.py", "spool_layout/mounts.py:mount_of", "skyspool/doctor/meeting.py:here",
         "spool_layout/holder.py:_said",
     ),

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from spool_layout.records import GONE, Phase
-from spoold.node import cgroups, progress
-from spoold.node.cgroups import Group, Mount, Place, directory_of, memberships, mounts
+from spoold.node import cgroupfs, cgroups, hierarchies, progress
+from spoold.node.cgroups import Group, Place
 from spoold.node.containment import Process
+from spoold.node.hierarchies import Mount, directory_of, memberships, mounts
 from tests.node.site import Site, kill, running
 from tests.node.test_containment import WITHOUT, names, until
 
@@ -26,9 +27,10 @@ NOBODY = 65534
 PATIENCE = 60.0
 needs_processes = pytest.mark.skipif(not HERE.processes, reason="NOT TESTED: no cgroup of v2 can be made here")
 needs_memory = pytest.mark.skipif(not HERE.memory, reason=f"NOT TESTED: memory cannot be limited here: {HERE.why}")
-FIND = "from spoold.node import cgroups; print(*cgroups.find(), sep='\\n')"
+FIND = "from spoold.node import hierarchies; print(*hierarchies.find(), sep='\\n')"
 BECOME = (
-    f"import os, spoold.node.cgroups; os.setgroups([]); os.setresgid(*3 * [{NOBODY}]); os.setresuid(*3 * [{NOBODY}])"
+    "import os, spoold.node.hierarchies; "
+    f"os.setgroups([]); os.setresgid(*3 * [{NOBODY}]); os.setresuid(*3 * [{NOBODY}])"
 )
 # Words that put the command after them into the cgroup that is named first.
 INSIDE = ["sh", "-c", 'echo 0 > "$0/cgroup.procs" && exec "$@"']
@@ -90,7 +92,7 @@ def found(*words: str, first: str = "") -> Place:
     bool(subprocess.run([*WITHOUT, "true"], capture_output=True).returncode), reason="NOT TESTED: needs root"
 )
 def test_what_mountinfo_tells_and_cannot_be_seen_is_not_believed() -> None:
-    assert found(*WITHOUT) == Place("", "", cgroups.NONE)
+    assert found(*WITHOUT) == Place("", "", hierarchies.NONE)
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def base() -> Iterator[Path]:
     made = Path(HERE.processes, f"skyspool-test-{os.getpid()}")
     (made / "runner").mkdir(parents=True)
     yield made
-    cgroups.remove(str(made))
+    cgroupfs.remove(str(made))
     assert not made.exists()
 
 
@@ -130,7 +132,7 @@ def test_what_was_delegated_to_another_unit_is_left_alone(base: Path) -> None:
 def test_a_delegated_cgroup_with_processes_of_its_own_is_left_alone(base: Path) -> None:
     sleeper = subprocess.Popen([*INSIDE, str(base), "sleep", "300"])
     try:
-        until(lambda: sleeper.pid in cgroups.members(str(base)))
+        until(lambda: sleeper.pid in cgroupfs.members(str(base)))
         assert found(*INSIDE, str(delegated(base) / "runner")).processes == str(base / "runner")
     finally:
         sleeper.kill()
@@ -155,7 +157,7 @@ def test_in_v2_memory_needs_a_cgroup_without_processes_of_its_own(base: Path) ->
     if HERE.memory != HERE.processes:
         pytest.skip("NOT TESTED: v2 has no memory controller here")
     own = found(*INSIDE, str(base))
-    assert own == Place(str(base), "", cgroups.SHARED)
+    assert own == Place(str(base), "", hierarchies.SHARED)
     beside = found(*INSIDE, str(delegated(base) / "runner"))
     assert beside == Place(str(base), str(base), "")
 
@@ -163,8 +165,8 @@ def test_in_v2_memory_needs_a_cgroup_without_processes_of_its_own(base: Path) ->
 def test_a_probe_that_was_cut_off_is_removed_by_the_next(base: Path) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
-    (base / f"{cgroups.PROBE}{ended.pid}").mkdir()
-    assert cgroups.admits(str(base))
+    (base / f"{hierarchies.PROBE}{ended.pid}").mkdir()
+    assert hierarchies.admits(str(base))
     assert [path.name for path in base.iterdir() if path.is_dir()] == ["runner"]
 
 
@@ -436,7 +438,7 @@ def test_memory_is_not_limited_where_none_was_asked_for_or_it_is_only_counted(
 def test_a_node_that_can_make_no_cgroup_says_so(site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroups, "here", Place)
     told = site().status().enforced
-    assert (told.processes, told.memory, told.why) == ("/proc", "", cgroups.NONE)
+    assert (told.processes, told.memory, told.why) == ("/proc", "", hierarchies.NONE)
 
 
 @pytest.mark.parametrize(("size", "words"), [(4 << 30, "4 GB"), (3 << 29, "1.5 GB"), (512 << 20, "512 MB")])

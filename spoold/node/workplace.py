@@ -361,6 +361,7 @@ def link_new(path: str, text: str) -> bool:
 
 
 def _link(private: str, path: str) -> bool:
+    """As in storage.py, which supervisors do without: there is one for each attempt, and a module costs memory."""
     try:
         os.link(private, path)
     except OSError as error:

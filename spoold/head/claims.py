@@ -94,8 +94,8 @@ class Claims:
         except FileNotFoundError as error:
             raise Deposed(f"{self.epoch.claims} is gone: a newer head removed it") from error
 
-    def looked_at(self, claim: str) -> Ready | None:
-        """What a held file was in the drop box; what it said is told once."""
+    def hand_out(self, claim: str) -> Ready | None:
+        """What a held file was in the drop box; what it said is handed out once, then it is forgotten."""
         ready = self.held[claim]
         if ready is not None:
             self.held[claim] = ready._replace(seen=None)

@@ -114,7 +114,7 @@ class Intake:
 
     def read_new(self, claims: Claims, claim: str) -> NewFile:
         """A claimed file as a task, or with what is wrong with it. OSError: gone, or not to be read just now."""
-        ready = claims.looked_at(claim)
+        ready = claims.hand_out(claim)
         name = ready.name if ready else dropped_name(claim)  # a claim of an earlier head is cut to fit
         me = os.getuid()
         new = NewFile(claims.full(claim), encodable(name), me, self.name_of(me), 0, "", 0.0)
@@ -186,7 +186,7 @@ class Intake:
     def read_request(self, claims: Claims, claim: str) -> Request:
         """A claimed request, perhaps with what is wrong with it. OSError: gone, or not to be read just now."""
         me = os.getuid()
-        claims.looked_at(claim)
+        claims.hand_out(claim)
         try:
             seen = self.disk.inspect(claims.path(claim), REQUEST_BYTES)
         except (NotRegular, PermissionError) as error:

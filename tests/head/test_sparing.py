@@ -28,13 +28,16 @@ from tests.head.stage import CPU, SETTINGS, Stage
 
 
 class Counted(Disk):
-    """Counts what is asked, by the last part of the path."""
+    """Counts what is asked, by the last part of the path; and of that, what is listed."""
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
+        self.listed: Counter[str] = Counter()
 
     def list(self, path: str) -> list[Entry]:
-        self.asked[path.rpartition("/")[2]] += 1
+        name = path.rpartition("/")[2]
+        self.asked[name] += 1
+        self.listed[name] += 1
         return super().list(path)
 
     def read(self, path: str, start: int = 0) -> bytes | None:
@@ -44,17 +47,6 @@ class Counted(Disk):
     def inspect(self, path: str, limit: int, known: Seen | None = None) -> Seen:
         self.asked[path.split("/")[-2]] += 1
         return super().inspect(path, limit, known)
-
-
-class Listings(Disk):
-    """Counts how often a directory is listed."""
-
-    def __init__(self) -> None:
-        self.listed: Counter[str] = Counter()
-
-    def list(self, path: str) -> list[Entry]:
-        self.listed[path.rpartition("/")[2]] += 1
-        return super().list(path)
 
 
 class Clock:
@@ -174,7 +166,7 @@ def test_pending_is_not_listed_again_while_it_has_the_same_stamp(
 ) -> None:
     monkeypatch.setattr(observe, "time", clock)
     clock.ahead = 1.0
-    stage = Stage(tmp_path / "spool", disk := Listings())
+    stage = Stage(tmp_path / "spool", disk := Counted())
     stage.drop("a")
     stage.look()
     stage.look()

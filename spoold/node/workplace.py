@@ -25,8 +25,8 @@
         outcome          the last phase, when every process is gone, where run.exit or setup.exit does not say so
 
 No more files than that: where many were deleted in the last minutes, as here, ext4 takes a third of a millisecond to
-make one. Everything here is written whole (private name, then rename or link), and none of it is fsynced: what would lose it is a
-reboot, and a reboot ends the processes too; the attempt then counts as lost.
+make one. Everything is written whole (private name, then rename or link), and none of it is fsynced: what would lose it
+is a reboot, and a reboot ends the processes too; the attempt then counts as lost.
 """
 
 from __future__ import annotations

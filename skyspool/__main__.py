@@ -58,14 +58,19 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _carry_out(words: list[str]) -> int:
-    asked = shortcut.read(words)
-    if asked is None:
+    read = shortcut.read(words)
+    if read is None:
         from skyspool.commandline import carry_out
 
         return carry_out(words)
+    verb, values = read
+    if verb != "queue":
+        from skyspool.submitting import submit
+
+        return submit(verb, words[1:], values)
     from skyspool.queueing import show
 
-    show(*asked)
+    show(**values)
     return 0
 
 

@@ -8,10 +8,8 @@ run as a command it would fail on a node, later and less clearly.
 from __future__ import annotations
 
 import os
-import shlex
-from typing import TYPE_CHECKING
-
-import click
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from skyspool.say import hint, note
 
@@ -19,14 +17,16 @@ if TYPE_CHECKING:
     from skyspool.clusters import Cluster
 
 
-class Entrypoint(click.Command):
-    """A command whose words after `--` are known to be so, and whose command line can be told in another order."""
+class Typed(NamedTuple):
+    """A command line as it was typed. words: what stands behind the verb."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Remember what was typed, and how many words stand behind `--`; click itself drops it."""
-        ctx.meta["after"] = len(args) - args.index("--") - 1 if "--" in args else None
-        ctx.meta["typed"] = list(args)
-        return super().parse_args(ctx, args)
+    verb: str
+    words: Sequence[str]
+
+    @property
+    def after(self) -> int | None:
+        """How many words stand behind `--`; None: there is none."""
+        return len(self.words) - self.words.index("--") - 1 if "--" in self.words else None
 
 
 def place(words: tuple[str, ...], cluster: str | None, after: int | None) -> tuple[Cluster, tuple[str, ...]]:
@@ -53,7 +53,7 @@ def _meant_as_cluster(words: tuple[str, ...], after: int | None) -> bool:
     return len(words) == 2 and words[1].endswith(TASK_ENDINGS) and os.path.isfile(words[1]) and which(words[0]) is None
 
 
-def check_words(cluster: Cluster, words: tuple[str, ...], named: bool) -> None:
+def check_words(typed: Typed, cluster: Cluster, words: tuple[str, ...], named: bool) -> None:
     """UsageError for a task file that other words follow: they could only be lost. named: the cluster was."""
     from skyspool import clusters, task
     from spool_layout.errors import UsageError
@@ -61,13 +61,14 @@ def check_words(cluster: Cluster, words: tuple[str, ...], named: bool) -> None:
     file = task.leading_file(words)
     if not file:
         return
-    context = click.get_current_context()
-    verb, place = f"skyspool {context.info_name}", f" {cluster.word}" if named else ""
+    import shlex
+
+    verb, place = f"skyspool {typed.verb}", f" {cluster.word}" if named else ""
     command = f"{verb}{place} -- {shlex.join(words)}      # if it is a command"
     if not os.path.exists(os.path.expanduser(file)):
         raise UsageError(f"there is no task file {file}", command)
     if len(words) == 2 and not named and clusters.lookup(words[1]) is not None:
-        right = shlex.join([words[1], *_without(context.meta["typed"], words[1], file)])
+        right = shlex.join([words[1], *_without(typed.words, words[1], file)])
         message = f"{file!r} was taken for the task, and {words[1]!r} for more of it: the cluster comes first"
         raise UsageError(message, f"{verb} {right}")
     told = ", ".join(map(repr, words[1:]))
@@ -77,18 +78,17 @@ def check_words(cluster: Cluster, words: tuple[str, ...], named: bool) -> None:
     )
 
 
-def _without(typed: list[str], word: str, behind: str) -> list[str]:
+def _without(typed: Sequence[str], word: str, behind: str) -> list[str]:
     """What was typed, without a word that follows another one."""
     at = typed.index(word, typed.index(behind))
     return [*typed[:at], *typed[at + 1 :]]
 
 
-def tell_script(cluster: Cluster, command: str) -> None:
+def tell_script(typed: Typed, cluster: Cluster, command: str) -> None:
     """How a script is run, where the command is one that bash will hardly find. SkyPilot takes it too: no error."""
-    from skyspool.clusters import typed
+    from skyspool import clusters
     from skyspool.task import script
 
     if name := script(command):
         note(f"note: {name} is a file here, but no program that bash finds and may run")
-        verb = click.get_current_context().info_name
-        hint(f"skyspool {verb}{typed(cluster)} -- bash {command}      # runs it as a script")
+        hint(f"skyspool {typed.verb}{clusters.typed(cluster)} -- bash {command}      # runs it as a script")

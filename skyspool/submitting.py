@@ -1,14 +1,11 @@
-"""What `exec` and `launch` have in common: their options, and submitting."""
+"""What `exec` and `launch` do: submit, tell what became of it, and follow it if asked to."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-import click
-
-from skyspool.say import hint, note
+from skyspool.say import hint, note, tell
 
 if TYPE_CHECKING:
     from skyspool.clusters import Cluster
@@ -18,126 +15,54 @@ if TYPE_CHECKING:
     from spool_layout.storage import Disk
     from spool_layout.taskfile import TaskSpec
 
-# options that only mean something in a cloud: taken, and told once
-CLOUD_VALUES = (
-    "--infra",
-    "--cloud",
-    "--region",
-    "--zone",
-    "--instance-type",
-    "--image-id",
-    "--network-tier",
-    "--disk-size",
-    "--disk-tier",
-    "--local-disk",
-    "--ports",
-    "--config",
-    "--priority",
-    "--idle-minutes-to-autostop",
-    "--wait-for",
-    "--clone-disk-from",
-    "--clone",
-    "--workspace",
-)
-CLOUD_FLAGS = ("--use-spot/--no-use-spot", "--down", "--retry-until-up", "--resize", "--fast", "--docker")
-SHORT = {"--instance-type": "-t", "--idle-minutes-to-autostop": "-i", "--retry-until-up": "-r", "--workspace": "-w"}
 
-F = TypeVar("F", bound=Callable[..., Any])
+LEFT_OUT = {"exec": ("setup", "file_mounts"), "launch": ()}  # fields of the task that are not submitted
 
 
-def options(function: F) -> F:
-    """All options that exec and launch share."""
-    for decorate in reversed(_shared()):
-        function = decorate(function)
-    return function
-
-
-def _shared() -> list[Callable[[F], F]]:
-    option = click.option
-    return [
-        click.argument("words", nargs=-1, metavar="[CLUSTER] [FILE | -- COMMAND...]"),
-        option("-c", "--cluster", metavar="CLUSTER", help="The spool; then all words are the task's."),
-        option("-d", "--detach-run", "--detach", "detach", is_flag=True, help="Return once submitted."),
-        option("-no-d", "--no-detach-run", "attach", is_flag=True, hidden=True),
-        option("-n", "--name", metavar="NAME", help="Name of the job."),
-        option("--workdir", metavar="DIR", help="Where to run.  [default: the task's workdir, else this directory]"),
-        option("--git-url", metavar="URL", help="Repository to clone and run in."),
-        option("--git-ref", metavar="REF", help="Its branch, tag or commit."),
-        option("--num-nodes", metavar="N", type=click.IntRange(min=1), help="On how many nodes at once."),
-        option("--gpus", metavar="SPEC", help="Of each node: H100:8, H100 (one), H100:0.5, none."),
-        option("--cpus", metavar="N", help="CPUs of each node."),
-        option("--memory", metavar="GB", help="Memory of each node."),
-        option("--env", multiple=True, metavar="KEY[=VALUE]", help="A variable of the job; KEY alone: as it is here."),
-        option("--env-file", metavar="FILE", help="File of KEY=VALUE lines."),
-        option("--secret", multiple=True, metavar="KEY[=VALUE]", help="As --env; never shown."),
-        option("--secret-file", metavar="FILE", help="File of KEY=VALUE lines, never shown."),
-        option("--wait", is_flag=True, help="Submit even what no known node could serve."),
-        option("--no-wait", is_flag=True, help="Do not wait for the ID."),
-        option("--async/--no-async", "asynchronous", default=False, help="As --no-wait -d."),
-        option("-y", "--yes", is_flag=True, hidden=True),
-        option("--dryrun", is_flag=True, help="Show what would be submitted."),
-        *(option(name, *([SHORT[name]] if name in SHORT else []), _key(name), hidden=True) for name in CLOUD_VALUES),
-        *(
-            option(name, *([SHORT[name]] if name in SHORT else []), _key(name), is_flag=True, default=None, hidden=True)
-            for name in CLOUD_FLAGS
-        ),
-    ]
-
-
-def _key(option: str) -> str:
-    return "cloud_" + option.split("/")[0].strip("-").replace("-", "_")
-
-
-def ignored_options(values: dict[str, Any]) -> list[str]:
-    """The cloud options that were given, as they were typed."""
-    return [name.split("/")[0] for name in (*CLOUD_VALUES, *CLOUD_FLAGS) if values.get(_key(name)) is not None]
-
-
-# ---- submitting
-
-
-def submit(values: dict[str, Any], leave_out: tuple[str, ...]) -> int:
-    """Carry out one exec or launch; the exit code. leave_out: fields of the task that are not submitted."""
+def submit(verb: str, line: Sequence[str], values: dict[str, Any], ignored: Sequence[str] = ()) -> int:
+    """Carry out one exec or launch; the exit code. line: what was typed behind the verb; values: what it means, by the
+    names that options.py gives; ignored: options that are taken and mean nothing here."""
     from skyspool import task, variables
-    from skyspool.entrypoint import check_words, place, tell_script
+    from skyspool.entrypoint import Typed, check_words, place, tell_script
     from spool_layout.errors import UsageError
     from spool_layout.storage import Disk
 
-    after = click.get_current_context().meta["after"]
-    cluster, words = place(values["words"], values["cluster"], after)
+    typed = Typed(verb, line)
+    cluster, words = place(values["words"], values["cluster"], typed.after)
     if not words:
         raise UsageError(
             "there is nothing to run: give a task file or a command",
             f"skyspool exec {cluster.word} task.yaml\n  or: skyspool exec {cluster.word} -- COMMAND",
         )
-    quoted = after is not None and len(words) <= after
+    quoted = typed.after is not None and len(words) <= typed.after
     if not quoted:
-        check_words(cluster, words, named=words != values["words"] or values["cluster"] is not None)
+        check_words(typed, cluster, words, named=words != values["words"] or values["cluster"] is not None)
     if values["git_url"] and values["workdir"]:
         raise UsageError("--workdir and --git-url exclude each other")
     given = variables.gather(values["env"], values["env_file"], values["secret"], values["secret_file"])
     asked = task.Asked(given, *(values[key] for key in task.Asked._fields[1:]))
     what = task.entry(words, quoted)
+    leave_out = LEFT_OUT[verb] + (("setup",) if values.get("no_setup") else ())
     resolved = task.resolve(what, asked, leave_out)
-    tell(what, resolved, ignored_options(values))
+    tell_task(what, resolved, ignored)
     if not (values["workdir"] or values["git_url"]):
-        tell_script(cluster, what.command)
+        tell_script(typed, cluster, what.command)
     if not resolved.spec.run and not resolved.spec.setup:
         note("note: the task has nothing to run; no job was made")
         return 0
     if values["dryrun"]:
-        click.echo(task.shown(resolved), nl=False)
+        print(task.shown(resolved), end="")
         return 0
     return send(cluster, Disk(), resolved, values)
 
 
-def tell(what: Entry, resolved: Resolved, options: list[str]) -> None:
+def tell_task(what: Entry, resolved: Resolved, ignored: Sequence[str]) -> None:
     """What is about to be submitted, and what of it is ignored."""
     note(f"YAML to run: {what.path}" if what.path else f"Command to run: {what.command}")
     for line in resolved.notes:
         note(line)
-    if options:
-        note(f"note: ignored, since nothing is made in a cloud: {', '.join(options)}")
+    if ignored:
+        note(f"note: ignored, since nothing is made in a cloud: {', '.join(ignored)}")
 
 
 def send(cluster: Cluster, disk: Disk, resolved: Resolved, values: dict[str, Any]) -> int:
@@ -151,7 +76,7 @@ def send(cluster: Cluster, disk: Disk, resolved: Resolved, values: dict[str, Any
     dropped = submission.drop(cluster.spool, disk, resolved.label, resolved.text)
     detached = (values["detach"] and not values["attach"]) or values["asynchronous"]
     if values["no_wait"] or values["asynchronous"]:
-        click.echo(f"Job submitted, handle: {dropped.handle}")
+        tell(f"Job submitted, handle: {dropped.handle}")
         ident = None
     else:
         ident = tell_id(cluster, disk, dropped, since)
@@ -203,17 +128,19 @@ def tell_id(cluster: Cluster, disk: Disk, dropped: Dropped, since: Mark) -> int 
         patience = submission.id_patience(cluster.spool, cluster.idle_poll)
         ident = submission.await_id(cluster.spool, disk, dropped.file, since, patience)
         if ident is not None:
-            click.echo(f"Job submitted, ID: {ident}")
+            tell(f"Job submitted, ID: {ident}")
             return ident
         note("note: no head has taken it yet; it has a handle until then")
     else:
         tell_headless(cluster, disk, found, dropped.changed)
-    click.echo(f"Job submitted, handle: {dropped.handle}")
+    tell(f"Job submitted, handle: {dropped.handle}")
     return None
 
 
 def tell_headless(cluster: Cluster, disk: Disk, found: list[Head], now: float) -> None:
     """No head is alive, and since when."""
+    import shlex
+
     from skyspool.heads import silence
     from skyspool.present import look
     from spool_layout.errors import SpoolError

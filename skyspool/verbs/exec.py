@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from skyspool.entrypoint import Entrypoint
-from skyspool.submitting import options, submit
+from skyspool.options import Entrypoint, carry_out, options
 
 
 @click.command("exec", cls=Entrypoint)
@@ -18,4 +17,4 @@ def command(**values: Any) -> int:
     Without -d its output is shown until it ends, and the exit code says how: 0 succeeded, 100 failed, 103 cancelled.
     Options of your own COMMAND go behind `--`.
     """
-    return submit(values, leave_out=("setup", "file_mounts"))
+    return carry_out(values)

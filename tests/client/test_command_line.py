@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -90,25 +91,59 @@ def test_what_was_told_before_an_error_is_told_though_the_process_does_not_take_
     assert (done.returncode, done.stdout, done.stderr) == (3, "told\n", "")
 
 
-def test_what_is_read_without_click_is_read_as_click_reads_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    shown: list[tuple[object, ...]] = []
-    monkeypatch.setattr("skyspool.queueing.show", lambda *asked: shown.append(asked))
+def lines(words: tuple[str, ...], longest: int) -> Iterator[tuple[str, ...]]:
+    """Every line of so many of these words."""
+    return itertools.chain.from_iterable(itertools.product(words, repeat=n) for n in range(longest + 1))
+
+
+def test_what_is_read_without_click_is_read_as_click_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[dict[str, object]] = []
+    monkeypatch.setattr("skyspool.queueing.show", lambda *asked: shown.append(dict(zip(FIELDS, asked, strict=True))))
     words = ("-s", "--skip-finished", "-u", "--all-users", "-o", "--output", "json", "table", "here", "", "--", "-su",
              "-ojson", "--output=json", "--skip", "-h", "-")  # fmt: skip
     read = 0
-    for line in itertools.chain.from_iterable(itertools.product(words, repeat=n) for n in range(4)):
+    for line in lines(words, 3):
         asked = shortcut.read(["queue", *line])
         if asked is None:
             continue
         read += 1
         assert carry_out(["queue", *line]) == 0
-        assert shown.pop() == tuple(asked), line
+        assert ("queue", shown.pop()) == asked, line
     assert read > 300 and not shown
 
 
-@pytest.mark.parametrize("line", ["", "status", "queue -h", "queue -o", "queue -o yaml", "-- queue"])
+FIELDS = ("clusters", "skip_finished", "all_users", "output")
+OF_SUBMITTING = (
+    "-c", "--cluster", "-d", "--detach", "--detach-run", "-no-d", "-n", "--name", "--workdir", "--gpus", "--cpus",
+    "--memory", "--env", "--env-file", "--secret", "--secret-file", "--wait", "--no-wait", "--async", "--no-async",
+    "--dryrun", "-y", "--num-nodes", "--git-url", "--cloud", "--down", "--no-setup", "3", "A=b", "here", "", "--", "-",
+    "-dn", "--name=x", "--dry", "-h", "ls -l",
+)  # fmt: skip
+OF_ENTRYPOINTS = ("-d", "--env", "-c", "-n", "--", "ls", "--no-wait", "-x")
+
+
+@pytest.mark.parametrize("verb", ["exec", "launch"])
+def test_what_is_submitted_without_click_is_what_click_reads(monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    sent: list[tuple[str, list[str], dict[str, object], list[str]]] = []
+    monkeypatch.setattr("skyspool.options.submit", lambda *asked: sent.append(asked) or 0)
+    read = 0
+    for line in itertools.chain(lines(OF_SUBMITTING, 2), lines(OF_ENTRYPOINTS, 4)):
+        asked = shortcut.read([verb, *line])
+        if asked is None:
+            continue
+        read += 1
+        assert carry_out([verb, *line]) == 0
+        told, typed, values, ignored = sent.pop()
+        ours = {name: value for name, value in values.items() if not name.startswith("cloud_")}
+        assert (told, ours) == asked and typed == list(line) and not ignored, line
+    assert read > 1000 and not sent
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "status", "queue -h", "queue -o", "queue -o yaml", "-- queue", "exec -h", "exec -n", "exec -n -d ls",
+     "exec --num-nodes 2 ls", "launch --no-setup x.yaml", "exec -dn x ls", "exec --name=x ls"],
+)  # fmt: skip
 def test_what_is_not_sure_is_left_to_click(line: str) -> None:
     assert shortcut.read(line.split()) is None
 

@@ -79,11 +79,12 @@ def iso(moment: float | None) -> str | None:
     if moment is None:
         return None
     minute, seconds = divmod(moment, 60)
-    return f"{_minute(int(minute))}{int(seconds):02}.{int(seconds % 1 * 1000):03}Z"
+    digits = f"{int(1000 * seconds):05}"  # cut off; a third faster than to format seconds and thousandths apart
+    return f"{_minute(minute)}{digits[:2]}.{digits[2:]}Z"
 
 
 @functools.lru_cache(4096)
-def _minute(number: int) -> str:
+def _minute(number: float) -> str:
     """`2026-11-24T13:26:`. Kept: many jobs begin and end in the same minutes."""
     return time.strftime("%Y-%m-%dT%H:%M:", time.gmtime(60 * number))
 

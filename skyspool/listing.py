@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
+
+import msgspec
 
 from skyspool.ages import ago, duration, iso, shorter
 from skyspool.jobs import Waiting
@@ -156,42 +158,74 @@ def rejection(refused: Rejection, now: float) -> str:
 # ---- records
 
 
-def records(spool: Spool, state: State, shown: Shown, now: float) -> list[dict[str, Any]]:
+class Record(msgspec.Struct):
+    """One job or file. Filled by position: by name it takes five times as long, for thousands of them."""
+
+    job_id: int | None
+    job_name: str
+    username: str
+    user_hash: str
+    submitted_at: float
+    start_at: float | None
+    end_at: float | None
+    resources: str
+    status: str
+    log_path: str | None
+    metadata: dict[str, str]
+    links: dict[str, str]
+    handle: str
+    attempt: int
+    nodes: list[str]
+    gpus: list[dict[str, Any]]
+    num_nodes: int | None
+    exit_codes: list[int]
+    pids: list[int]
+    reason: str
+    stopping: str | None
+    duration: float | None
+    submitted: str | None
+    started: str | None
+    ended: str | None
+
+
+def records(spool: Spool, state: State, shown: Shown, now: float) -> Iterator[Record]:
     """What `-o json` holds of one spool."""
     gpus = all_gpus(state)
-    return [_unaccepted(f) for f in shown.files] + [record(spool, job, gpus, now) for job in shown.jobs]
+    yield from map(_unaccepted, shown.files)
+    for job in shown.jobs:
+        yield record(spool, job, gpus, now)
 
 
-def record(spool: Spool, job: Job, gpus: dict[str, Gpu], now: float) -> dict[str, Any]:
+def record(spool: Spool, job: Job, gpus: dict[str, Gpu], now: float) -> Record:
     """One job."""
-    nodes = [allocation.node for allocation in job.allocations]
-    return {
-        "job_id": job.id,
-        "job_name": job.name,
-        "username": job.user,
-        "user_hash": str(job.uid),
-        "submitted_at": job.submitted,
-        "start_at": began(job),
-        "end_at": job.end_at,
-        "resources": resources(job, gpus),
-        "status": str(job.status),
-        "log_path": log_dir(spool, job),
-        "metadata": {},
-        "links": {},
-        "handle": without_ending(job.drop),
-        "attempt": job.attempt,
-        "nodes": nodes,
-        "gpus": _held(job, gpus),
-        "num_nodes": job.task.num_nodes,
-        "exit_codes": job.exit_codes,
-        "pids": job.pids,
-        "reason": job.reason,
-        "stopping": str(job.stop) if job.stop is not None and job.live else None,
-        "duration": span(job, now),
-        "submitted": iso(job.submitted),
-        "started": iso(began(job)),
-        "ended": iso(job.end_at),
-    }
+    start, end = began(job), job.end_at
+    return Record(
+        job.id,
+        job.name,
+        job.user,
+        str(job.uid),
+        job.submitted,
+        start,
+        end,
+        resources(job, gpus),
+        job.status,
+        log_dir(spool, job),
+        {},
+        {},
+        without_ending(job.drop),
+        job.attempt,
+        [allocation.node for allocation in job.allocations],
+        _held(job, gpus),
+        job.task.num_nodes,
+        job.exit_codes,
+        job.pids,
+        job.reason,
+        job.stop if job.stop is not None and job.live else None,
+        span(job, now),
+        iso(job.submitted),
+        iso(start),
+        iso(end),
+    )
 
 
 def _held(job: Job, gpus: dict[str, Gpu]) -> list[dict[str, Any]]:
@@ -202,31 +236,31 @@ def _held(job: Job, gpus: dict[str, Gpu]) -> list[dict[str, Any]]:
     ]
 
 
-def _unaccepted(file: Waiting) -> dict[str, Any]:
-    return {
-        "job_id": None,
-        "job_name": file.name,
-        "username": user_name(file.uid),
-        "user_hash": str(file.uid),
-        "submitted_at": file.changed,
-        "start_at": None,
-        "end_at": None,
-        "resources": "-",
-        "status": str(Status.PENDING),
-        "log_path": None,
-        "metadata": {},
-        "links": {},
-        "handle": file.handle,
-        "attempt": 0,
-        "nodes": [],
-        "gpus": [],
-        "num_nodes": None,
-        "exit_codes": [],
-        "pids": [],
-        "reason": file.held or "no head has accepted it yet",
-        "stopping": None,
-        "duration": None,
-        "submitted": iso(file.changed),
-        "started": None,
-        "ended": None,
-    }
+def _unaccepted(file: Waiting) -> Record:
+    return Record(
+        job_id=None,
+        job_name=file.name,
+        username=user_name(file.uid),
+        user_hash=str(file.uid),
+        submitted_at=file.changed,
+        start_at=None,
+        end_at=None,
+        resources="-",
+        status=Status.PENDING,
+        log_path=None,
+        metadata={},
+        links={},
+        handle=file.handle,
+        attempt=0,
+        nodes=[],
+        gpus=[],
+        num_nodes=None,
+        exit_codes=[],
+        pids=[],
+        reason=file.held or "no head has accepted it yet",
+        stopping=None,
+        duration=None,
+        submitted=iso(file.changed),
+        started=None,
+        ended=None,
+    )

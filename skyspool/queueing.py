@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from skyspool.clusters import Cluster, ask_each
+
+if TYPE_CHECKING:
+    from skyspool.listing import Record
 
 
 def show(clusters: tuple[str, ...], skip_finished: bool, all_users: bool, output: str) -> None:
     """Print the jobs of the clusters that are named, or of all. output: "table" or "json"."""
     views = ask_each(clusters, lambda cluster: _View(cluster, skip_finished, all_users))
     if output == "json":
-        from skyspool.say import show_json
+        from skyspool.say import show_lists
 
-        show_json({view.cluster.name: view.records() for view in views})
+        show_lists({view.cluster.name: view.records() for view in views})
         return
     for position, view in enumerate(views):
         if position:
@@ -47,7 +52,7 @@ class _View:
         self.limit = "" if os.access(cluster.spool.pending, os.R_OK) else jobs.my_limit(cluster, disk, self.state)
         tell_age(cluster, disk, present)
 
-    def records(self) -> list[dict[str, object]]:
+    def records(self) -> Iterator[Record]:
         """For -o json."""
         from skyspool import listing
 

@@ -7,6 +7,8 @@ reaches a terminal but what can be printed: no escape sequence, no name that loo
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 
 def clean(text: str) -> str:
@@ -44,12 +46,39 @@ def hint(command: str) -> None:
 
 def show_json(data: object) -> None:
     """Print data as JSON on stdout, indented, in ASCII."""
+    _write(_json(data))
+
+
+def show_lists(told: Mapping[str, Iterable[object]]) -> None:
+    """Print lists by their names as show_json would, some items at a time: a text of megabytes takes longer to find
+    room for than to make."""
+    if sys.stdout is not None:
+        for text in _pieces(told):
+            print(text, end="")
+        print(flush=True)
+
+
+AT_ONCE = 50  # items: some 40 KB
+
+
+def _pieces(told: Mapping[str, Iterable[object]]) -> Iterator[str]:
+    between = "{\n  "
+    for name, items in told.items():
+        yield f"{between}{_json(name)}: ["
+        between, comma, left = ",\n  ", "", iter(items)
+        while some := list(islice(left, AT_ONCE)):
+            yield comma + _json({"": some})[len('{\n  "": [') : -len("\n  ]\n}")]
+            comma = ","
+        yield "\n  ]" if comma else "]"
+    yield "\n}"
+
+
+def _json(data: object) -> str:
     import msgspec
 
     try:
-        text = msgspec.json.format(msgspec.json.encode(data), indent=2).decode("ascii")
+        return msgspec.json.format(msgspec.json.encode(data), indent=2).decode("ascii")
     except UnicodeError:  # what is no ASCII, or no text at all, as bytes of a name that are no UTF-8
         import json  # 300 ms for 2,000 jobs, where msgspec takes 5
 
-        text = json.dumps(data, indent=2)
-    _write(text)
+        return json.dumps(msgspec.to_builtins(data), indent=2)

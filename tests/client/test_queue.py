@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from skyspool.say import AT_ONCE, show_lists
 from spool_layout.states import Status
 from spool_layout.storage import Disk
 from spool_layout.users import user_name
@@ -180,6 +181,22 @@ def test_json_has_skypilots_shape_and_more(story: Scene, sky: Run) -> None:
     assert [gpu["index"] for gpu in five["gpus"]] == [2, 3]
     assert records[1]["start_at"] is None and records[1]["end_at"] is None
     assert records[4]["exit_codes"] == [0]
+
+
+@pytest.mark.parametrize("jobs", [0, 1, AT_ONCE, AT_ONCE + 1])
+@pytest.mark.parametrize("name", ["train", "tränen", os.fsdecode(b"tr\xe4nen")])
+def test_json_is_written_in_pieces_of_one_whole(capfd: pytest.CaptureFixture[str], jobs: int, name: str) -> None:
+    held = [{"name": "plain", "exit_codes": [], "links": {}}] * jobs
+    told = {"empty": [], name: [*held, {"name": name}], "last": held}
+    show_lists(told)
+    assert capfd.readouterr().out == json.dumps(told, indent=2) + "\n"
+
+
+def test_json_of_a_name_that_is_no_ascii(scene: Scene, sky: Run) -> None:
+    scene.pending("tränen")
+    out = sky("queue", "-o", "json").out
+    assert out.isascii() and json.dumps(json.loads(out), indent=2) + "\n" == out
+    assert json.loads(out)["mycluster"][0]["job_name"] == "tränen"
 
 
 def test_an_unknown_cluster_names_what_makes_one(scene: Scene, sky: Run) -> None:

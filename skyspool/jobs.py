@@ -12,7 +12,6 @@ import stat
 import time
 from typing import NamedTuple
 
-from skyspool import past
 from skyspool.ages import ago
 from skyspool.clusters import Cluster
 from skyspool.heads import heads, is_served
@@ -107,6 +106,8 @@ def in_state(state: State, word: str) -> Job | None:
 
 def in_past(spool: Spool, disk: Disk, word: str) -> Job | None:
     """The job that a word means, of those that the ledger forgot."""
+    from skyspool import past
+
     if is_digits(word):
         return past.find(spool, disk, int(word))
     if is_handle(word):
@@ -227,10 +228,10 @@ def unaccepted(spool: Spool, listed: list[Entry], state: State) -> list[Entry]:
     return [
         entry
         for entry in listed
-        if not is_passing(entry.name)
+        if not _is_known(entry, state, taken)  # first: of thousands of files nearly all are
         and is_task_file(entry.name)
         and entry.name not in left
-        and not _is_known(entry, state, taken)
+        and not is_passing(entry.name)
     ]
 
 

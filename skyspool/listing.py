@@ -22,7 +22,6 @@ from spool_layout.paths import Spool, without_ending
 from spool_layout.records import WHOLE, Demand, Gpu, Job, Rejection
 from spool_layout.replay import State
 from spool_layout.states import ENDED, LIVE, Status
-from spool_layout.users import user_name
 
 HEADINGS = ("ID", "NAME", "USER", "SUBMITTED", "STARTED", "DURATION", "RESOURCES", "STATUS", "LOG")
 DAY = 86400.0
@@ -55,6 +54,10 @@ def summary(shown: Shown) -> str:
 def held_back(shown: Shown) -> list[str]:
     """One line for each user whose files wait for a limit."""
     told = {file.uid: file.held for file in shown.files if file.held}
+    if not told:
+        return []
+    from spool_layout.users import user_name
+
     return [f"files of {user_name(uid)} wait in pending/: {reason}" for uid, reason in told.items()]
 
 
@@ -110,8 +113,16 @@ def log_dir(spool: Spool, job: Job) -> str:
 def table(spool: Spool, state: State, shown: Shown, now: float, home: str = "") -> Table:
     """The reference text's columns, and DURATION, RESOURCES and LOG. home: shown as `~` in paths."""
     gpus = all_gpus(state)
-    waiting = [("-", f.name, user_name(f.uid), ago(f.changed, now), "-", "-", "-", "PENDING", "-") for f in shown.files]
-    return Table(HEADINGS, waiting + [_row(spool, job, gpus, now, home) for job in shown.jobs])
+    return Table(
+        HEADINGS,
+        [_row_of_file(f, now) for f in shown.files] + [_row(spool, job, gpus, now, home) for job in shown.jobs],
+    )
+
+
+def _row_of_file(file: Waiting, now: float) -> tuple[str, ...]:
+    from spool_layout.users import user_name
+
+    return "-", file.name, user_name(file.uid), ago(file.changed, now), "-", "-", "-", "PENDING", "-"
 
 
 def _row(spool: Spool, job: Job, gpus: dict[str, Gpu], now: float, home: str) -> tuple[str, ...]:
@@ -237,6 +248,8 @@ def _held(job: Job, gpus: dict[str, Gpu]) -> list[dict[str, Any]]:
 
 
 def _unaccepted(file: Waiting) -> Record:
+    from spool_layout.users import user_name
+
     return Record(
         job_id=None,
         job_name=file.name,

@@ -14,6 +14,7 @@ from skyspool.clusters import Cluster, ask_each
 
 if TYPE_CHECKING:
     from skyspool.listing import Record
+    from spool_layout.records import Rejection
 
 
 def show(clusters: tuple[str, ...], skip_finished: bool, all_users: bool, output: str) -> None:
@@ -79,7 +80,6 @@ class _View:
 
     def _below(self) -> list[str]:
         from skyspool import listing
-        from spool_layout.users import user_name
 
         spool, lines = self.cluster.spool, listing.held_back(self.shown)
         if self.limit:
@@ -88,5 +88,14 @@ class _View:
             lines.append(f"and {self.uncounted} more files in {spool.pending} that no head has accepted yet")
         if (older := self.state.finished - len(self.state.ended)) > 0 and not self.live_only:
             lines.append(f"and {older} jobs of all users that ended before these; their files: {spool.done}")
+        return lines + [listing.rejection(r, self.now) for r in self._refused()]
+
+    def _refused(self) -> list[Rejection]:
+        from skyspool import listing
+
+        if not self.state.rejected:
+            return []
+        from spool_layout.users import user_name
+
         user = None if self.uid is None else user_name(self.uid)
-        return lines + [listing.rejection(r, self.now) for r in listing.lately_rejected(self.state, user, self.now)]
+        return listing.lately_rejected(self.state, user, self.now)

@@ -70,8 +70,8 @@ class Table(NamedTuple):
 def plain(table: Table) -> str:
     """The table as text, one line a row."""
     table = _seen(table)
-    line = " " + GAP.join(f"{{:<{width}}}" for width in table.widths())
-    return "\n".join(line.format(*row).rstrip() for row in (table.headings, *table.rows))
+    line = " " + GAP.join(f"%-{width}s" for width in table.widths())
+    return "\n".join([(line % row).rstrip() for row in (table.headings, *table.rows)])
 
 
 def _seen(table: Table) -> Table:

@@ -16,16 +16,17 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from spool_layout.errors import SpoolError, UsageError
+from spool_layout.patterns import Pattern
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_LINE = re.compile(
+NAME = Pattern(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_LINE = Pattern(
     r"""[ \t]*(?:export[ \t]+)?(?P<key>[^\s=#'"]+)[ \t]*
         (?:=[ \t]*(?:'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"|(?P<bare>(?![ \t]*['"])[^\r\n]*)))?
         [ \t]*(?:\#[^\r\n]*)?(?:\r?\n|\Z)""",
     re.VERBOSE | re.DOTALL,
 )
-_SKIPPED = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\r?\n|\Z)")
-_REFERENCE = re.compile(r"\$\{(?P<name>[^}:]*)(?::-(?P<default>[^}]*))?\}")
+_SKIPPED = Pattern(r"[ \t]*(?:#[^\n]*)?(?:\r?\n|\Z)")
+_REFERENCE = Pattern(r"\$\{(?P<name>[^}:]*)(?::-(?P<default>[^}]*))?\}")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 

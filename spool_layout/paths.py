@@ -29,24 +29,26 @@ import os
 import re
 from typing import Final
 
+from spool_layout.patterns import Pattern
+
 FORMAT: Final = 1  # of the spool as a whole: spool.yaml says which one it has
 LABEL_BYTES: Final = 160  # a label leaves room in a 255-byte name for an ID, a status and an ending
 TASK_ENDINGS: Final = (".yaml", ".yml")
 STATUS_WORDS: Final = ("SUCCEEDED", "FAILED", "FAILED_SETUP", "FAILED_DRIVER", "CANCELLED")
 
 # What editors, copiers and NFS leave beside the files that people mean: never looked at.
-_PASSING = re.compile(r"^[.#]|~$|\.(tmp|temp|swp|swx|swo|part|partial|filepart|crdownload|bak|lock)$", re.IGNORECASE)
-_ID_PREFIX = re.compile(r"^(\d+)\.(.*)$", re.DOTALL)
-_TOKEN_SUFFIX = re.compile(r"@[0-9a-v]{14}$")
-_STATUS_SUFFIX = re.compile(rf"\.(?:{'|'.join(STATUS_WORDS)})$")
-_EPOCH_FILE = re.compile(r"^([1-9]\d*)\.jsonl$")
-_GENERATION_FILE = re.compile(r"^([1-9]\d*)\.([1-9]\d*)\.json$")
-_CLAIM_DIR = re.compile(r"^([1-9]\d*)\.([0-9a-z]+)$")
-_DAY = re.compile(r"^\d{4}-\d{2}-\d{2}$")
-_CLUSTER = re.compile(r"^[A-Za-z][A-Za-z0-9._-]{0,62}$")
-_NODE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
-_PROBE = re.compile(r"^\.doctor-([0-9a-v]{6})$")
-_ATTEMPT = re.compile(r"^(\d+)(?:_(\d+))?\.(\d+)$")
+_PASSING = Pattern(r"^[.#]|~$|\.(tmp|temp|swp|swx|swo|part|partial|filepart|crdownload|bak|lock)$", re.IGNORECASE)
+_ID_PREFIX = Pattern(r"^(\d+)\.(.*)$", re.DOTALL)
+_TOKEN_SUFFIX = Pattern(r"@[0-9a-v]{14}$")
+_STATUS_SUFFIX = Pattern(rf"\.(?:{'|'.join(STATUS_WORDS)})$")
+_EPOCH_FILE = Pattern(r"^([1-9]\d*)\.jsonl$")
+_GENERATION_FILE = Pattern(r"^([1-9]\d*)\.([1-9]\d*)\.json$")
+_CLAIM_DIR = Pattern(r"^([1-9]\d*)\.([0-9a-z]+)$")
+_DAY = Pattern(r"^\d{4}-\d{2}-\d{2}$")
+_CLUSTER = Pattern(r"^[A-Za-z][A-Za-z0-9._-]{0,62}$")
+_NODE = Pattern(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+_PROBE = Pattern(r"^\.doctor-([0-9a-v]{6})$")
+_ATTEMPT = Pattern(r"^(\d+)(?:_(\d+))?\.(\d+)$")
 
 
 def is_passing(name: str) -> bool:

@@ -9,13 +9,14 @@ import pytest
 from tests.client.builders import Scene
 
 # What the libraries that every verb needs bring along; what is below comes on top of it.
-BASE = "import msgspec, errno, secrets, difflib, gc, pwd, zlib, locale"
+BASE = "import msgspec, errno, secrets, difflib, gc, zlib, locale"
 OWN = {
     "skyspool", "skyspool.__main__", "skyspool.ages", "skyspool.clusters", "skyspool.heads", "skyspool.jobs",
-    "skyspool.listing", "skyspool.past", "skyspool.plain", "skyspool.present", "skyspool.say", "skyspool.shortcut",
+    "skyspool.listing", "skyspool.plain", "skyspool.present", "skyspool.say", "skyspool.shortcut",
     "skyspool.tables", "spool_layout", "spool_layout.diagnosis", "spool_layout.errors", "spool_layout.events",
-    "spool_layout.fit", "spool_layout.history", "spool_layout.mounts", "spool_layout.paths", "spool_layout.records",
-    "spool_layout.replay", "spool_layout.settings", "spool_layout.states", "spool_layout.storage", "spool_layout.users",
+    "spool_layout.fit", "spool_layout.history", "spool_layout.mounts", "spool_layout.paths", "spool_layout.patterns",
+    "spool_layout.records", "spool_layout.replay", "spool_layout.settings", "spool_layout.states",
+    "spool_layout.storage",
 }  # fmt: skip
 OF_QUEUE = OWN | {"skyspool.queueing"}
 OF_EXEC = OWN | {

@@ -10,6 +10,7 @@ For the rest the rules are those of all records: records.py.
 
 # No `annotations` from __future__: msgspec would have to compile each of them, at every start of a client.
 
+import io
 import re
 import zlib
 
@@ -255,6 +256,8 @@ AnyEvent = (
 
 # ---- codec --------------------------------------------------------------------------------------------------
 
+KIND = len('{"event":"requested"')  # bytes of a record that tell its kind; none has a longer name
+
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyEvent] | None = None
 
@@ -298,6 +301,21 @@ def decode_events(data: bytes) -> tuple[list[AnyEvent], int]:
         events.append(event)
         offset = end + 1
     return events, offset
+
+
+def outline(data: bytes) -> tuple[list[AnyEvent], int]:
+    """As decode_events, of a file that may be long: the first event, then the last one of each kind. Every checksum is
+    looked at; to decode all of 64 MiB would take five times as long, 1.1 s, and 200 MiB of memory."""
+    first, length = b"", 0
+    last: dict[bytes, bytes] = {}
+    for line in io.BytesIO(data):
+        if len(line) < 11 or line[-10:] != b" %08x\n" % zlib.crc32(line[:-10]):
+            break
+        first = first or line
+        last[line[:KIND]] = line
+        length += len(line)
+    events = [decode_event(line) for line in (first, *last.values())]
+    return [event for event in events if event is not None], length
 
 
 def whole_behind(data: bytes) -> list[AnyEvent]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from spool_layout.errors import Damaged
-from spool_layout.events import AnyEvent, Sealed, Vouched, decode_event, decode_events, whole_behind
+from spool_layout.events import AnyEvent, Sealed, Vouched, decode_event, decode_events, outline, whole_behind
 from spool_layout.paths import Spool, epoch_of
 from spool_layout.records import Ledger, decode
 from spool_layout.replay import State
@@ -33,13 +33,15 @@ ROUNDS = 20  # of a client that heads keep overtaking; each means a newer epoch 
 class Stock(NamedTuple):
     """What a head begins from. seals: as its first record shall say them. ended: IDs of jobs that ended after the
     generation was written: what that means for the spool may not be projected yet. basis: what tells this reading from
-    another one: the digest of the generation ("" where no event vouches for it), and all seals that were found."""
+    another one: the digest of the generation ("" where no event vouches for it), and all seals that were found. newest:
+    the newest epoch with a whole first record, and the bytes of its file, what does not count too; (0, 0): none."""
 
     state: State
     seals: dict[int, int]
     generation: tuple[int, int]
     ended: list[int]
     basis: tuple[str, dict[int, int]] = ("", {})
+    newest: tuple[int, int] = (0, 0)
 
 
 class Present(NamedTuple):
@@ -142,10 +144,15 @@ def take_stock(spool: Spool, disk: Disk, below: int, known: Stock | None = None)
     """
     seals: dict[int, int] = {}
     name: tuple[int, int] = (0, 0)
-    expected = ""
+    expected, newest = "", (0, 0)
     for epoch in reversed([e for e in epochs(spool, disk) if e < below]):
+        # It ends where it did, as its last byte tells: its attributes may be old ones (NFS).
+        if known and epoch == known.newest[0] and len(_must_read(spool, disk, epoch, known.newest[1] - 1)) == 1:
+            name, (expected, counted), newest = known.generation, known.basis, known.newest
+            seals = {**counted, **seals}
+            break
         data = _must_read(spool, disk, epoch)
-        events, length = decode_events(data)
+        events, length = outline(data)
         if has_hole(data, length):
             raise Hole(spool.root, spool.events_of(epoch), length)
         seals[epoch] = length if events else 0
@@ -153,6 +160,7 @@ def take_stock(spool: Spool, disk: Disk, below: int, known: Stock | None = None)
             first = _first(events, spool, epoch)
             name, expected = vouched(events)
             seals = {**first.seals, **seals}
+            newest = epoch, len(data)
             break
     basis = expected, seals
     if known and expected and (known.generation, known.basis) == (name, basis):
@@ -166,12 +174,12 @@ def take_stock(spool: Spool, disk: Disk, below: int, known: Stock | None = None)
     for epoch, end in seals.items():
         start = ledger.offset if epoch == ledger.epoch else 0
         if end > start:
-            _replay(state, _must_read(spool, disk, epoch)[start:end], spool.events_of(epoch))
-    return Stock(state, seals, name, [ident for ident in state.ended if ident not in before], basis)
+            _replay(state, _must_read(spool, disk, epoch, start)[: end - start], spool.events_of(epoch))
+    return Stock(state, seals, name, [ident for ident in state.ended if ident not in before], basis, newest)
 
 
-def _must_read(spool: Spool, disk: Disk, epoch: int) -> bytes:
-    data = disk.read(spool.events_of(epoch))
+def _must_read(spool: Spool, disk: Disk, epoch: int, start: int = 0) -> bytes:
+    data = disk.read(spool.events_of(epoch), start)
     if data is None:
         raise Damaged(f"{spool.events_of(epoch)} is listed, but cannot be opened")
     return data

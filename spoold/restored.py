@@ -107,8 +107,8 @@ def _more(spool: Spool, disk: Disk, kept: str) -> tuple[str, Stock]:
     led = _led(kept)  # the witnesses first: another head may lead meanwhile, and what is read later has all they know
     nodes = sorted(entry.name for entry in disk.list(spool.nodes))
     told = [(read(disk, spool.status(node), NodeStatus), read(disk, spool.assigned(node), Assigned)) for node in nodes]
-    top = history.leading(spool, disk)
     stock = history.take_stock(spool, disk, (history.epochs(spool, disk) or [0])[-1] + 1)
+    top = stock.newest[0]
     for status, assigned in told:
         if status is not None and (more := node_knows_more(status, assigned, top, stock.state.next_id)):
             return more, stock
@@ -175,9 +175,10 @@ def _host_knows_more(spool: Spool, disk: Disk, led: tuple[int, int] | None, top:
     if epoch > top:
         return f"a head on this host led epoch {epoch}, and the newest here is {top or 'none'}"
     if epoch in history.epochs(spool, disk):
-        data = disk.read(spool.events_of(epoch))  # its attributes, by its name alone, may be old ones (NFS)
-        if data is not None and len(data) < offset:
-            return f"a head on this host wrote {offset} bytes of epoch {epoch}, and {len(data)} are here"
+        last = disk.read(spool.events_of(epoch), max(0, offset - 1))  # attributes, by name alone, may be old ones (NFS)
+        if last == b"" and offset:
+            here = len(disk.read(spool.events_of(epoch)) or b"")
+            return f"a head on this host wrote {offset} bytes of epoch {epoch}, and {here} are here"
         if seals.get(epoch, offset) < offset:  # they are here, and not all of them can be read
             raise Hole(spool.root, spool.events_of(epoch), seals[epoch])
     return ""

@@ -37,13 +37,13 @@ from spoold.wake import REPLACED, Pace, Waker
 log = logging.getLogger("spoold.head")
 
 ONCE_TICKS = 200  # of one `--once`; the next run goes on
-ONCE_PRUNES = 50  # steps of pruning in one `--once`; the next run goes on
+ONCE_PRUNES = 100  # steps of pruning in one `--once`; the next run goes on
 ONCE_MARGIN = 1.0  # seconds beyond the settle time that a `--once` may wait for files to become complete
 # Seconds between two looks for files while ticks follow each other, where the disk tells of changes: with news of them,
 # and with none. (Not told is what its owner moves out of pending/, or makes readable.)
 FILES_EVERY, FILES_SELDOM = 0.05, 1.0
 DEPOSED = 1.0  # seconds before a head that was deposed looks at the lock again, on a local disk
-LONG, VERY_LONG = 16 << 20, 64 << 20  # bytes of events after which an epoch ends: when idle (20,000 jobs), and else
+LONG, VERY_LONG = 16 << 20, 32 << 20  # bytes of events after which an epoch ends: when idle (20,000 jobs), and else
 # New objects after which those are looked through for cycles, and how seldom older ones are. A look at everything among
 # a hundred thousand jobs takes 0.3 s, and what a head makes of them has no cycles.
 COLLECTED = (50_000, 20, 100)

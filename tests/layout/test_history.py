@@ -156,6 +156,31 @@ def test_what_a_head_read_before_it_claimed_its_epoch_is_read_again_only_where_m
     assert list(lead(spool)[1].jobs) == [1, 2, 3]
 
 
+def test_a_head_that_takes_over_reads_a_long_file_once(spool: Spool) -> None:
+    epoch, state = lead(spool)
+    keep = keeper(spool, epoch, state)
+    for ident in range(1, 30):
+        commit(epoch, state, ident)
+    keep.write()
+    commit(epoch, state, 30)
+    asked: list[int] = []
+
+    class Noted(Disk):
+        def read(self, path: str, start: int = 0) -> bytes | None:
+            found = super().read(path, start)
+            asked.extend([len(found or b"")] if path == epoch.file else [])
+            return found
+
+    known = history.take_stock(spool, Noted(), 2)
+    length = os.path.getsize(epoch.file)
+    assert asked[0] == length and all(count < length / 4 for count in asked[1:])
+    asked.clear()
+    assert history.take_stock(spool, Noted(), 2, known) is known and asked == [1]
+    assert leadership.take(spool, Disk()) is not None  # an epoch of which the head has done nothing
+    assert list(history.take_stock(spool, Noted(), 3, known).state.jobs) == list(range(1, 31))
+    assert all(count < length / 4 for count in asked)
+
+
 @pytest.mark.parametrize("cut", ["generation", "vouched", "ledger"])
 def test_a_generation_cut_anywhere(spool: Spool, cut: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lead(spool)[0].append([accepted(1)])

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spool_layout.errors import Damaged
-from spool_layout.events import Ended, Going, Started, decode_events, encode_event
-from spool_layout.records import Ledger, decode, encode
+from spool_layout.events import AnyEvent, Ended, Going, Sealed, Started, Vouched, decode_events, encode_event, outline
+from spool_layout.records import Leader, Ledger, decode, encode
 from spool_layout.states import ENDED, EXIT_CODES, LIVE, TRANSITIONS, Status, may_follow
 
 EVENTS = [
@@ -40,6 +40,28 @@ def test_a_changed_byte_ends_what_is_valid(at: int, change: int) -> None:
     assert events == EVENTS[: len(events)]
 
 
+LONG: list[AnyEvent] = [
+    Sealed(epoch=1, seals={}, generation=(0, 0), leader=Leader(), at=0.5),
+    *EVENTS,
+    Vouched(generation=(1, 1), digest="a", at=3.5),
+    Vouched(generation=(1, 2), digest="b", at=4.0),
+    *EVENTS,
+]
+LONG_DATA = b"".join(encode_event(event) for event in LONG)
+
+
+@given(st.integers(0, len(LONG_DATA)), st.integers(0, len(LONG_DATA)), st.binary(max_size=12))
+def test_an_outline_of_a_file_ends_where_its_valid_records_do(cut: int, at: int, put: bytes) -> None:
+    data = (LONG_DATA[:at] + put + LONG_DATA[at + len(put) :])[:cut]
+    events, length = decode_events(data)
+    told, told_length = outline(data)
+    assert (told[:1], told_length) == (events[:1], length)
+    for kind in {type(event) for event in events}:
+        assert next(e for e in reversed(told) if type(e) is kind) == next(
+            e for e in reversed(events) if type(e) is kind
+        )
+
+
 def test_nul_bytes_of_a_lost_page_are_no_events() -> None:
     assert decode_events(DATA + b"\0" * 100 + b"\n") == (EVENTS, len(DATA))
 
@@ -48,8 +70,10 @@ def test_an_event_of_a_later_version_is_not_taken_for_a_torn_one() -> None:
     import zlib
 
     body = b'{"event":"teleported","id":1}'
-    with pytest.raises(Damaged, match="does not know"):
-        decode_events(DATA + b"%s %08x\n" % (body, zlib.crc32(body)))
+    data = DATA + b"%s %08x\n" % (body, zlib.crc32(body)) + DATA
+    for read in (decode_events, outline):
+        with pytest.raises(Damaged, match="does not know"):
+            read(data)
 
 
 def test_fields_of_a_later_version_are_ignored() -> None:

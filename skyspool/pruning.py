@@ -39,7 +39,7 @@ def _old(spool: Spool, disk: Disk, state: State, limit: float) -> Iterator[Piece
     for folder in remains.old_days(spool, disk, state, limit):
         yield from remains.tree(disk, folder)
     yield from remains.old_files(disk, spool.rejected, limit)
-    for found in remains.logs(spool, disk, state):
+    for found in sorted(remains.logs(spool, disk, state)):  # the oldest first
         if found.newest < limit:
             yield from remains.tree(disk, found.path)
 

@@ -75,12 +75,13 @@ def old_files(disk: Disk, folder: str, limit: float, prefix: str = "") -> Iterat
                 yield piece
 
 
-def logs(spool: Spool, disk: Disk, state: State) -> list[Logs]:
-    """The log directories of jobs that are over, oldest first."""
-    names = [entry.name for entry in disk.list(spool.logs)]
-    ids = [int(name) for name in names if is_digits(name) and len(name) < 19]
-    over = [ident for ident in ids if ident < state.next_id and not is_spared(state, ident)]
-    return sorted(_measure(disk, spool.log_dir(ident)) for ident in over)
+def logs(spool: Spool, disk: Disk, state: State) -> Iterator[Logs]:
+    """The log directories of jobs that are over, in no order. There may be a million: each is looked at when asked
+    for, as is the state."""
+    for name in disk.names(spool.logs):
+        ident = int(name) if is_digits(name) and len(name) < 19 else state.next_id
+        if ident < state.next_id and not is_spared(state, ident):
+            yield _measure(disk, spool.log_dir(ident))
 
 
 def _measure(disk: Disk, folder: str) -> Logs:

@@ -279,7 +279,7 @@ class Head:
                 break
         self.keep(term, idle=True)
         for _ in range(ONCE_PRUNES):
-            if not term.pruner.step(self.presence.clock()):
+            if not term.pruner.step(self.presence.clock(), patient=True):
                 break
         self.remember()
         return 0

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from spool_layout.settings import Keep
-from spool_layout.storage import Disk
+from spool_layout.storage import Disk, Entry
 from spoold.head.prune import EVERY, Pruner
 from tests.head.stage import CPU, SETTINGS, Stage
 
@@ -75,6 +75,40 @@ def test_the_room_of_logs_that_stay_is_not_taken_from_those_that_may_go(folder: 
     logs_of(s, "b", age=1000, size=500_000)
     prune(s, Keep(logs_size=10_000))
     assert a.exists()
+
+
+@pytest.mark.parametrize("patient", [False, True], ids=["between two ticks", "by cron"])
+@pytest.mark.parametrize(
+    ("keep", "left"),
+    [(Keep(logs=1.5 * YEAR), 10), (Keep(logs_size=40_960), 10), (Keep(logs=1.5 * YEAR, logs_size=20_480), 5)],
+    ids=["by age", "by size", "by both"],
+)
+def test_few_of_many_logs_are_looked_at_between_two_ticks(
+    folder: Path, keep: Keep, left: int, patient: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a million it would take minutes in which no job starts. What goes are the oldest."""
+    monkeypatch.setattr("spoold.head.prune.AT_ONCE", 3)
+    s = Stage(folder)
+    s.look()
+    assert s.term is not None
+    s.term.state.next_id = 21
+    for number in range(1, 21):
+        log = Path(s.spool.log_dir(number), "run.log")
+        log.parent.mkdir()
+        log.write_bytes(b"x" * 4096)
+        os.utime(log, (time.time() - (YEAR if number > 10 else number),) * 2)
+    looked = set[str]()
+
+    class Noted(Disk):
+        def list(self, path: str) -> list[Entry]:
+            looked.update([path] if Path(path).parent == Path(s.spool.logs) else [])
+            return super().list(path)
+
+    pruner = Pruner(s.spool, Noted(), msgspec.structs.replace(SETTINGS, keep=keep), s.term.state)
+    while pruner.step(time.time() + YEAR, patient):
+        assert patient or len(looked) <= 3
+        looked.clear()
+    assert sorted(map(int, os.listdir(s.spool.logs))) == list(range(1, left + 1))
 
 
 def test_what_stands_in_logs_and_done_and_is_no_jobs_of_this_spool_stays(folder: Path) -> None:

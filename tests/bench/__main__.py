@@ -43,7 +43,7 @@ def groups(chosen: argparse.Namespace) -> dict[str, Callable[[Place], list[Figur
         "growth": lambda here: growth(pairs),
     }
     if chosen.million:
-        told["million"] = lambda here: million(here, pairs, chosen.finished)
+        told["million"] = lambda here: million(here, pairs, chosen.finished, chosen.seconds)
     return told
 
 

@@ -24,6 +24,7 @@ from tests.bench.ours import REST, Ours, Tail, ours
 from tests.bench.place import Place
 
 JOBS = 100  # in one tick
+ROLES = {"head": "head", "runner": "n1"}  # of the idle -> key of the daemon
 SYNCS = ("fsync", "fdatasync", "syncfs", "sync_file_range")
 # What is done to a descriptor and not to the file; bash does much of it. A `close` counts: to NFS it is one.
 OF_DESCRIPTORS = re.compile(r"dup|lseek|fcntl\([^,]*, F_(DUPFD|GETFD|SETFD|GETFL|SETFL)")
@@ -126,8 +127,7 @@ def operations(place: Place, rounds: int, jobs: int = JOBS) -> list[Figure]:
     of_ledger: list[float] = []
     with ours(place, "operations", cpus=jobs) as cluster:
         for number in range(rounds + 1):
-            with traced(cluster, place.folder(f"strace{number}")) as trace:
-                arrive_at_once(cluster, jobs)
+            trace = arrival(cluster, place.folder(f"strace{number}"), jobs)
             if number:  # the first time much is made that stays
                 for party, count in trace.totals().items():
                     totals.setdefault(party, []).append(count / jobs)
@@ -148,6 +148,13 @@ def operations(place: Place, rounds: int, jobs: int = JOBS) -> list[Figure]:
     ]
 
 
+def arrival(cluster: Ours, folder: Path, jobs: int = JOBS) -> Trace:
+    """The calls of jobs that arrive in one tick."""
+    with traced(cluster, folder) as trace:
+        arrive_at_once(cluster, jobs)
+    return trace
+
+
 def arrive_at_once(cluster: Ours, jobs: int) -> None:
     """Drop so many files while the head is stopped, so that it finds them in one look; wait until all is done."""
     names = [cluster.prepare(TASK) for _ in range(jobs)]
@@ -163,28 +170,43 @@ def arrive_at_once(cluster: Ours, jobs: int) -> None:
 
 def idle(place: Place, rounds: int, seconds: float = 60) -> list[Figure]:
     """What a head and a runner with nothing to do cost; one round, since it is a long one."""
-    roles = {"head": "head", "runner": "n1"}
     with ours(place, "idle", gpus="H100:1") as cluster:
-        time.sleep(2)  # its starter ends
-        before = {role: cpu_seconds(cluster.pid(key)) for role, key in roles.items()}
-        time.sleep(seconds)  # what is measured
-        shares = {role: 100 * (cpu_seconds(cluster.pid(key)) - before[role]) / seconds for role, key in roles.items()}
-        resident = {role: resident_mib(cluster.pid(key)) for role, key in roles.items()}
-        calls = {}
-        if "strace" not in place.fetch().missing:
-            with traced(cluster, place.folder("strace")) as trace:
-                time.sleep(seconds)  # what is measured: so long nothing happens
-            calls = {role: len(trace.calls.get(role, ())) / seconds for role in roles}
-            for role in roles:
-                say(f"  {role}, idle: {trace.kinds(role)}; on {trace.places(role)}")
+        return idleness(place, {OURS: cluster}, seconds)
+
+
+def idleness(place: Place, clusters: dict[str, Ours], seconds: float) -> list[Figure]:
+    """The same of several clusters, all at once."""
+    time.sleep(2)  # their starters end
+    pids = {role: {name: cluster.pid(key) for name, cluster in clusters.items()} for role, key in ROLES.items()}
+    before = {pid: cpu_seconds(pid) for of_role in pids.values() for pid in of_role.values()}
+    time.sleep(seconds)  # what is measured
+    spent = {pid: cpu_seconds(pid) - before[pid] for pid in before}
+    resident = {pid: resident_mib(pid) for pid in before}
+    traces = idle_traces(place, clusters, seconds) if "strace" not in place.fetch().missing else {}
     limits = {"head": "≤ 45 MiB", "runner": "≤ 30 MiB"}
     figures = []
-    for role in roles:
-        if calls:
-            figures.append(Figure(f"idle {role}: calls on the spool", "1/s", "low", {OURS: [calls[role]]}, "≤ 2"))
-        figures.append(Figure(f"idle {role}: of a core", "%", "low", {OURS: [shares[role]]}, "< 0.2 %"))
-        figures.append(Figure(f"idle {role}: resident", "MiB", "low", {OURS: [resident[role]]}, limits[role]))
+
+    def figure(title: str, unit: str, goal: str, values: dict[str, float]) -> None:
+        figures.append(Figure(title, unit, "low", {name: [value] for name, value in values.items()}, goal))
+
+    for role, of_role in pids.items():
+        if traces:
+            rates = {name: len(trace.calls.get(role, ())) / seconds for name, trace in traces.items()}
+            figure(f"idle {role}: calls on the spool", "1/s", "≤ 2", rates)
+        figure(f"idle {role}: of a core", "%", "< 0.2 %", {n: 100 * spent[pid] / seconds for n, pid in of_role.items()})
+        figure(f"idle {role}: resident", "MiB", limits[role], {name: resident[pid] for name, pid in of_role.items()})
     return figures
+
+
+def idle_traces(place: Place, clusters: dict[str, Ours], seconds: float) -> dict[str, Trace]:
+    """What they call meanwhile."""
+    with contextlib.ExitStack() as stack:
+        straced = [stack.enter_context(traced(c, place.folder(f"{c.folder.name}-idle"))) for c in clusters.values()]
+        time.sleep(seconds)  # what is measured: so long nothing happens
+    for name, trace in (traces := dict(zip(clusters, straced, strict=True))).items():
+        for role in ROLES:
+            say(f"  {name}, {role}, idle: {trace.kinds(role)}; on {trace.places(role)}")
+    return traces
 
 
 def descendants(pid: int) -> list[int]:

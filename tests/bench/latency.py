@@ -26,10 +26,7 @@ def latency(place: Place, rounds: int, starts: int = STARTS) -> list[Figure]:
 
     def series(name: str, delay: Callable[[Path], float]) -> Callable[[], float]:
         def run() -> float:
-            times = []
-            for _ in range(max(1, starts // rounds)):
-                time.sleep(0.1 + 0.1 * random.random())  # idle, and in no step with anybody's polling
-                times.append(1000 * delay(proofs / str(next(numbers))))
+            times = [rested(delay, proofs / str(next(numbers))) for _ in range(max(1, starts // rounds))]
             samples.setdefault(name, []).extend(times)
             return statistics.median(times)
 
@@ -47,6 +44,12 @@ def latency(place: Place, rounds: int, starts: int = STARTS) -> list[Figure]:
     middle = Figure("submit → start, idle", "ms", "low", values, "median ≤ 10 ms", note, durability, missing)
     worst = {name: [percentile(times, 0.99)] for name, times in samples.items()}
     return [middle, Figure(f"submit → start, p99 of {starts}", "ms", "low", worst, "≤ 25 ms")]
+
+
+def rested(delay: Callable[[Path], float], proof: Path) -> float:
+    """Milliseconds of one start on an idle queue."""
+    time.sleep(0.1 + 0.1 * random.random())  # idle, and in no step with anybody's polling
+    return 1000 * delay(proof)
 
 
 def succession(place: Place, rounds: int, chain: int = CHAIN) -> list[Figure]:

@@ -29,21 +29,28 @@ def restart(place: Place, rounds: int, pending: int = PENDING, nodes: int = NODE
     """Start a head on the same spool again and again."""
     cluster = Ours(place.folder("restart"), max_pending="0")
     Filler(cluster).nodes(nodes).pending(pending).done()
-    told = []
-    for _ in range(rounds):
-        words = [sys.executable, "-m", "tests.bench.restart", str(cluster.spool.root), str(cluster.folder / "state")]
-        ran = subprocess.run([*words, str(nodes), repr(time.monotonic())], stdout=subprocess.PIPE, check=True)
-        told.append(json.loads(ran.stdout))
-        tell(f"  {', '.join(f'{name} {short(value)}' for name, value in told[-1].items())}")
+    return restarts({OURS: cluster}, rounds, pending, nodes)
 
-    def figure(name: str, unit: str, key: str, goal: str = "", note: str = "") -> Figure:
-        return Figure(f"{name}; {pending:,} pending", unit, "low", {OURS: [one[key] for one in told]}, goal, note)
+
+def restarts(clusters: dict[str, Ours], rounds: int, pending: int, nodes: int) -> list[Figure]:
+    """Start heads on spools in turn."""
+    told: dict[str, list[dict[str, float]]] = {name: [] for name in clusters}
+    for _ in range(rounds):
+        for name, cluster in clusters.items():
+            words = [sys.executable, "-m", "tests.bench.restart", cluster.spool.root, str(cluster.folder / "state")]
+            ran = subprocess.run([*words, str(nodes), repr(time.monotonic())], stdout=subprocess.PIPE, check=True)
+            told[name].append(json.loads(ran.stdout))
+            tell(f"  {name}: {', '.join(f'{what} {short(value)}' for what, value in told[name][-1].items())}")
+
+    def figure(title: str, unit: str, key: str, goal: str = "", note: str = "") -> Figure:
+        values = {name: [one[key] for one in ones] for name, ones in told.items()}
+        return Figure(f"{title}; {pending:,} pending", unit, "low", values, goal, note)
 
     return [
         figure("start of a head → first decision", "s", "first", "≤ 3 s"),
         figure("its first look", "s", "look", note="part of the above: reads the waiting files for the first time"),
         figure("a quiet tick, with the disk", "ms", "quiet"),
-        figure(f"a tick that starts {STARTS}, with the disk", "ms", "tick", "≤ 150 ms"),
+        figure(f"a tick that starts {min(STARTS, nodes)}, with the disk", "ms", "tick", "≤ 150 ms"),
         figure("a ledger written", "ms", "ledger"),
         figure("resident memory of the head", "MiB", "resident", "≤ 250 MiB"),
     ]

@@ -11,9 +11,15 @@ import itertools
 import shutil
 import signal
 import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
+from spool_layout import settings
+from spool_layout.settings import Keep
+from spoold.head.prune import EVERY, Pruner
 from tests.bench.calls import JOBS, arrival, idleness
 from tests.bench.figures import OURS, Figure, contest, say
 from tests.bench.filled import Filler
@@ -21,7 +27,7 @@ from tests.bench.latency import CHAIN, rested
 from tests.bench.ours import Ours
 from tests.bench.place import Place
 from tests.bench.prompt import FINISHED, PENDING, commands, installed, takes
-from tests.bench.restart import restarts
+from tests.bench.restart import restarts, seconds
 from tests.bench.throughput import JOBS as BATCH
 from tests.bench.throughput import dropped, many
 from tests.bench.throughput import rested as batch
@@ -35,17 +41,18 @@ WITHOUT = "without"
 Clusters = dict[str, Ours]
 
 
-def million(place: Place, rounds: int, finished: int, seconds: float) -> list[Figure]:
-    """Every figure on both."""
+def million(place: Place, rounds: int, finished: int, rest: float) -> list[Figure]:
+    """Every figure on both. rest: seconds of idleness, twice."""
     clusters = {OURS: spool(place, "old", finished), WITHOUT: spool(place, "young", 0)}
     try:
         figures = submits(clusters, rounds)
         for cluster in clusters.values():
             cluster.head().node("n1", gpus="H100:1", cpus=2).ready().warm()
-        figures += idleness(place, clusters, seconds)
+        figures += idleness(place, clusters, rest)
         figures += runs(place, clusters, rounds)
         figures += calls(place, clusters, rounds)
         figures += listed(place, clusters, rounds)
+        figures += pruned(clusters, rounds)
         figures += begun(clusters, rounds)
     finally:
         for cluster in clusters.values():
@@ -135,11 +142,23 @@ def listed(place: Place, clusters: Clusters, rounds: int) -> list[Figure]:
     return [figure(number, title) for number, (title, _, _) in enumerate(typed[clusters[OURS]])]
 
 
+def pruned(clusters: Clusters, rounds: int) -> list[Figure]:
+    """What a head does between two ticks, and no job starts, where `keep:` limits logs, of which none is too old."""
+
+    def step(cluster: Ours) -> float:
+        said = msgspec.structs.replace(settings.load(cluster.spool, cluster.disk), keep=Keep(logs=30 * EVERY))
+        pruner = Pruner(cluster.spool, cluster.disk, said, cluster.state())
+        return 1000 * seconds(lambda: pruner.step(time.time() + 2 * EVERY))  # it is due by then
+
+    for cluster in clusters.values():
+        cluster.close()
+    return [beside(clusters, rounds, "a step of pruning", "ms", step)]
+
+
 def begun(clusters: Clusters, rounds: int) -> list[Figure]:
     """Heads that start, with nodes that are full and jobs that wait for them; where there is a past, in the last moment
     before an epoch would have ended, of which a new head reads all."""
     for name, cluster in clusters.items():
-        cluster.close()
         shutil.rmtree(cluster.spool.node("n1"))  # another one of that name is to come
         past = Filler(cluster).finished(EPOCH if name == OURS else 0)
         past.nodes(NODES).pending(PREPARED - PENDING).done()

@@ -30,6 +30,7 @@ from spoold.account import settle
 from spoold.core.hearing import Heard, Hearing
 from spoold.head.admission import admit
 from spoold.head.presence import CRON, Presence
+from spoold.head.project import LATER
 from spoold.head.term import Term
 from spoold.local import boot_id, state_dir, version
 from spoold.wake import REPLACED, Pace, Waker
@@ -154,7 +155,7 @@ class Head:
     def lead_one_term(self) -> bool:
         """One term. True: it is over because its file of events is long: whoever takes over reads all of it, and so do
         `fsck` and a client without a ledger; the next term's first ledger packs it away."""
-        term = self.begin()
+        term = self.begin(LATER if self.local else 0.0)
         if term is None:
             return False
         self.presence.say("leading", term.epoch.number)
@@ -211,8 +212,8 @@ class Head:
         term.keeper.write(term.observer.leaving.values())
         restored.note_led(os.path.dirname(self.kept), term.epoch)
 
-    def begin(self) -> Term | None:
-        """Claim the next epoch and take over; None: another head was faster."""
+    def begin(self, later: float = 0.0) -> Term | None:
+        """Claim the next epoch and take over; None: another head was faster. later: see Projector."""
         known = restored.refuse(self.spool, self.disk, os.path.dirname(self.kept))
         epoch = leadership.take(self.spool, self.disk)
         if epoch is None:
@@ -221,7 +222,9 @@ class Head:
             return None
         clock = self.presence.clock
         leader = Leader(host=self.presence.host, pid=os.getpid(), since=clock(), version=self.presence.version)
-        term = Term(self.spool, self.disk, self.settings, self.hearing, self.local, clock, epoch, leader, known=known)
+        term = Term(
+            self.spool, self.disk, self.settings, self.hearing, self.local, clock, epoch, leader, None, known, later
+        )
         restored.note_led(os.path.dirname(self.kept), epoch)
         for folder in (self.spool.pending, self.spool.requests, self.spool.nodes):
             self.waker.watch(folder)

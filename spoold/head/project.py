@@ -40,16 +40,25 @@ log = logging.getLogger("spoold.head")
 Read = tuple[tuple[int, int], int]  # which assigned.json a node says that it read last: (version, incarnation)
 OF_ONE_NODE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM})
 UNREAD = 5.0  # seconds between two looks at an assigned.json of which its node goes on saying that it did not read it
+LATER = 1.0  # seconds that attempts which are over may stay in assigned.json, where nothing else changes there
 
 
 class Projector:
     """Carries out what the events say. One for each term of a head."""
 
     def __init__(
-        self, spool: Spool, disk: Disk, settings: Settings, epoch: Epoch, state: State, clock: Callable[[], float]
+        self,
+        spool: Spool,
+        disk: Disk,
+        settings: Settings,
+        epoch: Epoch,
+        state: State,
+        clock: Callable[[], float],
+        later: float = 0.0,
     ) -> None:
+        """later: seconds that attempts which are over may stay in assigned.json."""
         self.spool, self.disk, self.settings, self.epoch, self.state = spool, disk, settings, epoch, state
-        self.clock = clock
+        self.clock, self.later = clock, later
         self.seq = 0
         self.wrote: dict[str, Assigned] = {}
         self.days: set[str] = set()
@@ -57,6 +66,7 @@ class Projector:
         self.unwritten: set[str] = set()  # nodes whose assigned.json could not be written, told once
         self.turns: dict[str, tuple[int, int]] = {}  # node -> its turn when `wrote` was what it shall do
         self.looked: dict[str, tuple[Read | None, float]] = {}  # node -> what it said at our last write or look; when
+        self.over: dict[str, float] = {}  # node -> when what is over leaves its assigned.json (monotonic clock)
 
     def _claims(self, name: str) -> str:
         return os.path.join(self.epoch.claims, name)
@@ -163,12 +173,17 @@ class Projector:
         What a node shall do follows from the node and from the jobs that hold something there, with the addresses of
         their nodes. Whatever changes any of these is an event, which gives the node another turn (State.turn): while it
         has the same one, what was written last is what it shall do.
+
+        Where all that changed is that attempts of the node are over, which it knows, since it said so, it is not told
+        at once: of many that end one after the other it is told together. Until then its file says what a head that
+        was cut right here would have left.
         """
         for name in sorted(set(nodes)):
             if name not in self.state.nodes:
                 continue
             turn, read, last = self.state.turn(name), (addressed or {}).get(name), self.wrote.get(name)
-            wanted = last if last and self.turns.get(name) == turn else self.desired(name)
+            known = self.turns.get(name) == turn and name not in self.over
+            wanted = last if last and known else self.desired(name)
             self.turns[name] = turn
             if (
                 last
@@ -176,9 +191,26 @@ class Projector:
                 and self._stands(name, last, read)
             ):
                 continue
+            if last and self._can_wait(name, last, wanted) and self._stands(name, last, read):
+                continue
+            self.over.pop(name, None)
             self.seq += 1
             self._write(name, msgspec.structs.replace(wanted, version=(self.epoch.number, self.seq)))
             self.looked[name] = read, time.monotonic()
+
+    def _can_wait(self, node: str, last: Assigned, wanted: Assigned) -> bool:
+        """Whether all that changed is that attempts are over, of which the node is told a little later."""
+        if last.incarnation != wanted.incarnation or not wanted.attempts.keys() < last.attempts.keys():
+            return False
+        if any(last.attempts[key] != assignment for key, assignment in wanted.attempts.items()):
+            return False
+        now = time.monotonic()
+        return now < self.over.setdefault(node, now + self.later)
+
+    def due(self) -> float | None:
+        """Seconds until a node is to be told what is over; None: none is."""
+        times = [at for node, at in self.over.items() if node in self.state.nodes]
+        return max(0.0, min(times) - time.monotonic()) if times else None
 
     def _write(self, node: str, wanted: Assigned) -> None:
         """Publish assigned.json. One node's directory that is gone or closed must not stop the others."""

@@ -67,6 +67,7 @@ class Term:
         leader: Leader,
         restored: Callable[[State], Restored] | None = None,
         known: Stock | None = None,
+        later: float = 0.0,
     ) -> None:
         self.spool, self.disk, self.epoch, self.clock = spool, disk, epoch, clock
         stock = leadership.seal(epoch, leader, clock(), restored, known)
@@ -75,7 +76,7 @@ class Term:
         listener = Listener(spool, disk, hearing, clock, sparing=not local)
         self.observer = Observer(spool, disk, settings, epoch, self.state, intake, listener)
         self.claims = self.observer.claims
-        self.projector = Projector(spool, disk, settings, epoch, self.state, clock)
+        self.projector = Projector(spool, disk, settings, epoch, self.state, clock, later)
         self.keeper = Keeper(spool, disk, settings, epoch, self.state, clock, self.projector.outcomes)
         self.keeper.note(1)
         self.pruner = Pruner(spool, disk, settings, self.state)
@@ -86,7 +87,8 @@ class Term:
     @property
     def again(self) -> float | None:
         """Seconds until the next look is due; None: when something happens."""
-        return self.observer.again
+        times = [seconds for seconds in (self.observer.again, self.projector.due()) if seconds is not None]
+        return min(times, default=None)
 
     # ---- taking over
 

@@ -232,6 +232,7 @@ class Stage:
         self.killed = 0
         self.meanwhile: Callable[[], None] = lambda: None  # what users do between a kill and the next head
         self.mend: Callable[[], Disk] = Disk  # the disk of the head after a kill
+        self.later = 0.0  # seconds that attempts which are over may stay in assigned.json
 
     # ---- the head
 
@@ -267,7 +268,7 @@ class Stage:
         if epoch is None:
             raise Deposed("another head was faster")
         leader = Leader("host", 1, 1.0)
-        return Term(self.spool, disk, SETTINGS, self.hearing, True, time.time, epoch, leader)
+        return Term(self.spool, disk, SETTINGS, self.hearing, True, time.time, epoch, leader, later=self.later)
 
     def _look(self) -> None:
         if self.term is None:
@@ -287,7 +288,8 @@ class Stage:
         assert broken(told) == broken(self.term.state) == []
         projector = self.term.projector
         for name, turn in projector.turns.items():
-            if name in projector.wrote and name in told.nodes and turn == self.term.state.turn(name):
+            known = name in projector.wrote and name in told.nodes and name not in projector.over
+            if known and turn == self.term.state.turn(name):
                 wanted, last = projector.desired(name), projector.wrote[name]
                 assert (last.attempts, last.incarnation) == (wanted.attempts, wanted.incarnation)
 

@@ -451,6 +451,72 @@ def test_an_assignment_that_a_deposed_head_overwrote_is_written_anew(folder: Pat
     assert "1.1" in decode(Path(s.spool.assigned("n1")).read_bytes(), Assigned, "").attempts
 
 
+# ---- what can wait
+
+
+def assigned(s: Stage) -> Assigned:
+    return decode(Path(s.spool.assigned("n1")).read_bytes(), Assigned, "")
+
+
+@pytest.fixture
+def patient(folder: Path) -> Stage:
+    """Three jobs run on a node, one of which has ended: that may stand in its assignment for an hour."""
+    s = Stage(folder)
+    s.later = 3600.0
+    s.node("n1", gpus=3)
+    for name in "abc":
+        s.drop(name)
+    s.run()
+    s.finish("a")
+    return s
+
+
+def an_hour_later(s: Stage) -> None:
+    assert s.term is not None
+    s.term.projector.over = dict.fromkeys(s.term.projector.over, 0.0)
+    s.run()
+
+
+def test_what_is_over_leaves_an_assignment_together_a_little_later(patient: Stage) -> None:
+    s, before = patient, assigned(patient)
+    s.finish("b")
+    assert s.term is not None and [s.job(name).live for name in "abc"] == [False, False, True]
+    assert assigned(s) == before and 3500 < (s.term.again or 0) <= 3600
+    an_hour_later(s)
+    assert assigned(s).attempts.keys() == {"3.1"} and s.term.again is None
+
+
+def test_what_is_over_leaves_an_assignment_with_the_next_that_starts(patient: Stage) -> None:
+    patient.drop("d")
+    patient.run()
+    assert assigned(patient).attempts.keys() == {"2.1", "3.1", "4.1"}
+    assert patient.term is not None and patient.term.again is None
+
+
+def test_what_is_over_is_told_by_the_next_head(patient: Stage) -> None:
+    patient.term = None
+    patient.run()
+    assert assigned(patient).attempts.keys() == {"2.1", "3.1"}
+    patient.finish("b", "c")
+    an_hour_later(patient)
+    patient.audit()
+
+
+def test_an_assignment_that_can_wait_is_written_at_once_for_another_incarnation(patient: Stage) -> None:
+    status = decode(Path(patient.spool.status("n1")).read_bytes(), NodeStatus, "")
+    Path(patient.spool.status("n1")).write_bytes(encode(msgspec.structs.replace(status, incarnation=2)))
+    patient.look()
+    assert (assigned(patient).incarnation, assigned(patient).attempts.keys()) == (2, {"2.1", "3.1"})
+
+
+def test_an_assignment_that_can_wait_is_written_at_once_where_a_deposed_head_overwrote_it(patient: Stage) -> None:
+    older = msgspec.structs.replace(assigned(patient), version=(0, 1))
+    Path(patient.spool.assigned("n1")).write_bytes(encode(older))
+    patient.nodes["n1"].step()
+    patient.look()
+    assert assigned(patient).attempts.keys() == {"2.1", "3.1"}
+
+
 # ---- two steps in their order
 
 

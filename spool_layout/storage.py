@@ -122,6 +122,11 @@ class Disk:
         finally:
             os.close(descriptor)
 
+    def text(self, path: str, limit: int, is_whole: Callable[[bytes], bool]) -> bytes:
+        """What a file says, by an `inspect`; is_whole tells, mostly by a digest, whether some bytes are all of it. What
+        is returned need not satisfy it. Raises what `inspect` does."""
+        return self.inspect(path, limit).data
+
     def is_held_for_writing(self, path: str) -> bool:
         """Whether some process of this host has the file open for writing (F_SETLEASE; local disks only).
 
@@ -202,25 +207,36 @@ class Disk:
         One writer for each file. Raises OSError where the file is shorter or longer than offset: then
         somebody else wrote, or an earlier append failed half way.
         """
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor, info = self._open_to_add(path, os.O_WRONLY)
         try:
-            size = os.fstat(descriptor).st_size
-            if size != offset:
-                raise OSError(errno.EIO, f"has {size} bytes, expected {offset}", path)
+            if info.st_size != offset:
+                raise OSError(errno.EIO, f"has {info.st_size} bytes, expected {offset}", path)
             _write_all(descriptor, data, offset)
             os.fsync(descriptor)
         finally:
-            os.close(descriptor)
+            self._close_added(descriptor)
 
     def add_lines(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """Append to a file that only we write and that is a copy of what is durable elsewhere. See `sync_file`."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        descriptor, info = self._open_to_add(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode)
         try:
-            if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:  # the umask took something; costs a server a call
+            if stat.S_IMODE(info.st_mode) != mode:  # the umask took something; costs a server a call
                 os.fchmod(descriptor, mode)
             _write_all(descriptor, data, None)
         finally:
+            self._close_added(descriptor)
+
+    def _open_to_add(self, path: str, flags: int, mode: int = 0o644) -> tuple[int, os.stat_result]:
+        """A descriptor of the file that stands there, for `append` and `add_lines`, and what the file system says."""
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            return descriptor, os.fstat(descriptor)
+        except OSError:
             os.close(descriptor)
+            raise
+
+    def _close_added(self, descriptor: int) -> None:
+        os.close(descriptor)
 
     def touch(self, path: str) -> float:
         """Set a file's times to the file server's now, and tell it (seconds since 1970)."""
@@ -391,6 +407,16 @@ def read_once(path: str, start: int = 0) -> bytes:
         if start:
             os.lseek(descriptor, start, os.SEEK_SET)
         return _read_all(descriptor, os.fstat(descriptor).st_size - start)
+    finally:
+        os.close(descriptor)
+
+
+def read_at_once(path: str, limit: int) -> bytes:
+    """What one read gives of a file of a spool, without waiting for a FIFO's writer: of a file on a disk of this host
+    all that is within `limit` bytes. Raises OSError."""
+    descriptor = open_to_read(path, os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        return os.read(descriptor, limit)
     finally:
         os.close(descriptor)
 

@@ -18,6 +18,7 @@ import time
 from spool_layout import leadership
 from spool_layout.errors import BadSettings, Damaged, Deposed, NotASpool, SpoolError
 from spool_layout.leadership import HeadLock
+from spool_layout.localdisk import LocalDisk
 from spool_layout.mounts import read_on
 from spool_layout.paths import Spool
 from spool_layout.records import Leader
@@ -62,8 +63,9 @@ class Head:
 
     def __init__(self, root: str, disk: Disk | None = None, state: str | None = None, *, once: bool = False) -> None:
         self.spool = Spool(root)
-        self.local = not read_on(self.spool.root).network
-        self.disk = disk or (Disk() if self.local else SharedDisk())
+        mount = read_on(self.spool.root)
+        self.local = not mount.network
+        self.disk = disk or (LocalDisk() if mount.of_one_kernel else Disk() if self.local else SharedDisk())
         self.settings: Settings = load(self.spool, self.disk)
         of_settings(self.settings, os.getuid())  # BadSettings at once for a user whom nobody knows
         self.hearing = Hearing(self.settings.node_timeout, self.settings.fence_margin)

@@ -41,18 +41,22 @@ class Orders:
     def text_of(self, assignment: Assignment) -> TaskSpec | str:
         """The task whose digest was accepted, or why it is not there. OSError: it cannot be told now."""
         path = self.spool.started(assignment.file)
+
+        def is_accepted(data: bytes) -> bool:
+            return history.digest(data) == assignment.digest
+
         try:
-            seen = self.disk.inspect(path, self.settings.max_file)
+            data = self.disk.text(path, self.settings.max_file, is_accepted)
         except FileNotFoundError:
             if assignment.file in {entry.name for entry in self.disk.list(self.spool.running)}:
                 raise  # NFS tells of a missing name for a while after it is there: the next pass tries again
             return "its file in running/ was deleted before it started"
         except (NotRegular, PermissionError) as error:
             return f"its file in running/ cannot be read: {error.strerror}"
-        if history.digest(seen.data) != assignment.digest:
+        if not is_accepted(data):
             return "its file in running/ was changed after it was accepted"
         try:
-            return parse_task(seen.data)
+            return parse_task(data)
         except InvalidTask as error:
             return error.message
 

@@ -30,6 +30,7 @@ from collections.abc import Set
 import msgspec
 
 from spool_layout.errors import Damaged, NewerFormat, NotASpool
+from spool_layout.localdisk import LocalDisk
 from spool_layout.mounts import read_on
 from spool_layout.paths import FORMAT, Spool
 from spool_layout.records import Assigned, Assignment, NodeStatus, Phase, Remnant, decode, encode
@@ -76,8 +77,9 @@ class Runner:
         keeper: int | None = None,
     ) -> None:
         self.spool, self.once = Spool(root), once
-        self.local = not read_on(self.spool.root).network
-        self.disk = Disk()
+        mount = read_on(self.spool.root)
+        self.local = not mount.network
+        self.disk = LocalDisk() if mount.of_one_kernel else Disk()
         self.settings = load(self.spool, self.disk)
         self.node = node_name(name)
         shared = self.settings.users == "multi"

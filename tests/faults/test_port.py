@@ -16,7 +16,8 @@ from typing import NamedTuple
 import pytest
 
 from skyspool import logfiles
-from spool_layout import stamps
+from spool_layout import stamps, storage
+from spool_layout.localdisk import LocalDisk
 from spool_layout.stamps import Glance, SharedDisk
 from spool_layout.storage import PRIVATE_PREFIX, Disk, Held
 from tests.faults.port import FAULTS, SHORT, Fault, Port, through, trouble
@@ -26,6 +27,7 @@ READ_AGAIN = (
     "read",
     "read from",
     "inspect",
+    "text",
     "a piece of a log",
     "the size of a log",
 )  # where it was replaced meanwhile
@@ -53,6 +55,8 @@ def operations() -> Iterator[Operation]:
     yield Operation("append", lambda d, at: d.append(f"{at}/file", b"more of it", 3), grows=True)
     yield Operation("add_lines", lambda d, at: d.add_lines(f"{at}/file", b"more\n", 0o600), grows=True)
     yield Operation("add_lines anew", lambda d, at: d.add_lines(f"{at}/new", b"more\n", 0o666), grows=True)
+    yield Operation("append twice", lambda d, at: [d.append(f"{at}/file", b"more", n) for n in (3, 7)], grows=True)
+    yield Operation("add_lines twice", lambda d, at: [d.add_lines(f"{at}/new", b"line\n") for _ in "12"], grows=True)
     yield Operation("touch", lambda d, at: bool(d.touch(f"{at}/file")))
     yield Operation("make_dir where one is", lambda d, at: d.make_dir(f"{at}/full"))
     yield Operation("sync", lambda d, at: d.sync(str(at)))
@@ -69,6 +73,7 @@ def operations() -> Iterator[Operation]:
     yield Operation("read from", lambda d, at: d.read(f"{at}/file", 1))
     yield Operation("read nothing", lambda d, at: d.read(f"{at}/none/none"))
     yield Operation("inspect", lambda d, at: d.inspect(f"{at}/file", 100).data)
+    yield Operation("text", lambda d, at: d.text(f"{at}/file", 100, lambda data: data == b"old"))
     yield Operation("stat", lambda d, at: (found := d.stat(f"{at}/file")) and found.st_size)
     yield Operation("stat nothing", lambda d, at: d.stat(f"{at}/none"))
     yield Operation("room", lambda d, at: d.room(str(at)).total)
@@ -79,6 +84,7 @@ def operations() -> Iterator[Operation]:
 
 
 OPERATIONS = {str(operation): operation for operation in operations()}
+LOCAL = ("append", "append twice", "add_lines", "add_lines anew", "add_lines twice", "list", "text")  # of a LocalDisk
 
 
 @pytest.fixture(autouse=True)
@@ -117,9 +123,11 @@ def is_part(found: State, before: State, after: State) -> bool:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_an_operation_tells_the_truth_whatever_goes_wrong(folder: Path, port: Port, name: str, fault: Fault) -> None:
-    operation, disk = OPERATIONS[name], through(port)
+@pytest.mark.parametrize(("name", "kind"), [(n, Disk) for n in OPERATIONS] + [(n, LocalDisk) for n in LOCAL])
+def test_an_operation_tells_the_truth_whatever_goes_wrong(
+    folder: Path, port: Port, name: str, kind: type[Disk], fault: Fault
+) -> None:
+    operation, disk = OPERATIONS[name], through(port, kind)
     before, number = state(fresh(folder / "untroubled")), 0
     said = operation.act(disk, folder / "untroubled")
     after = state(folder / "untroubled")

@@ -18,6 +18,7 @@ from pathlib import Path
 from spool_layout import history, leadership
 from spool_layout.errors import Deposed
 from spool_layout.events import Accepted, AnyEvent, Sealed, Started, decode_events
+from spool_layout.localdisk import LocalDisk
 from spool_layout.paths import Spool, id_of, label
 from spool_layout.records import GONE, WHOLE, Assigned, Assignment, Gpu, Job, Leader, NodeStatus, Phase, decode, encode
 from spool_layout.replay import State
@@ -38,7 +39,7 @@ class Killed(BaseException):
     """kill -9, here. Nothing catches it."""
 
 
-class Mortal(Disk):
+class Mortal(LocalDisk):
     """A disk that counts the operations which change it, and stops its head before one of them.
 
     at: the number of that operation, from 1; None: never. whole: an append is stopped not before it but within it, when
@@ -47,6 +48,7 @@ class Mortal(Disk):
     """
 
     def __init__(self, at: int | None = None, whole: int | None = None, stop: Callable[[], None] | None = None) -> None:
+        super().__init__()
         self.at, self.whole, self.stop = at, whole, stop
         self.trap: Callable[[str], bool] = lambda what: False
         self.done: list[str] = []
@@ -231,7 +233,7 @@ class Stage:
         self.term: Term | None = None
         self.killed = 0
         self.meanwhile: Callable[[], None] = lambda: None  # what users do between a kill and the next head
-        self.mend: Callable[[], Disk] = Disk  # the disk of the head after a kill
+        self.mend: Callable[[], Disk] = LocalDisk  # the disk of the head after a kill
         self.later = 0.0  # seconds that attempts which are over may stay in assigned.json
 
     # ---- the head

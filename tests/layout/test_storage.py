@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from spool_layout import storage
+from spool_layout import localdisk, storage
+from spool_layout.localdisk import LocalDisk
 from spool_layout.storage import Disk, Held, NotRegular
 
 
@@ -18,9 +19,10 @@ class LostReply(Disk):
     """NFS after a lost reply: the call was done, its repetition says that it could not be."""
 
 
-@pytest.fixture
-def disk() -> Disk:
-    return Disk()
+@pytest.fixture(params=[Disk, LocalDisk])
+def disk(request: pytest.FixtureRequest) -> Disk:
+    made: Disk = request.param()
+    return made
 
 
 def names(folder: Path) -> list[str]:
@@ -213,3 +215,108 @@ def test_a_held_file_stays_open_until_the_next_one_is_published(disk: Disk, tmp_
         assert opened() == ["x"]
     disk.publish(str(tmp_path / "x"), b"three")
     assert names(tmp_path) == ["x"]
+    held.take(-1)
+
+
+def replaced(path: Path) -> None:
+    """Another file under the same name, that says the same: an inode of its own while the first one is there."""
+    other = path.with_name("other")
+    other.write_bytes(path.read_bytes())
+    other.rename(path)
+
+
+def test_what_is_added_on_a_local_disk_goes_to_the_file_that_stands_there_or_nowhere(tmp_path: Path) -> None:
+    disk, path, moved = LocalDisk(), tmp_path / "x", tmp_path / "archive"
+    path.write_bytes(b"")
+    disk.append(str(path), b"one\n", 0)
+    replaced(path)
+    disk.append(str(path), b"two\n", 4)
+    assert path.read_bytes() == b"one\ntwo\n"
+    path.rename(moved)  # as the next head does
+    with pytest.raises(FileNotFoundError):
+        disk.append(str(path), b"three\n", 8)
+    path.symlink_to(moved)
+    with pytest.raises(OSError, match="symbolic links"):
+        disk.append(str(path), b"three\n", 8)
+    assert moved.read_bytes() == b"one\ntwo\n"
+
+
+def test_lines_on_a_local_disk_go_to_a_new_file_where_somebody_took_the_old_one_away(tmp_path: Path) -> None:
+    disk, path = LocalDisk(), tmp_path / "x"
+    disk.add_lines(str(path), b"one\n")
+    disk.add_lines(str(path), b"two\n")
+    path.rename(tmp_path / "mine")
+    disk.add_lines(str(path), b"three\n")
+    assert (path.read_bytes(), (tmp_path / "mine").read_bytes()) == (b"three\n", b"one\ntwo\n")
+
+
+def test_a_local_disk_keeps_few_files_open_and_none_when_it_is_gone(tmp_path: Path) -> None:
+    def held() -> int:
+        return sum(os.path.realpath(f"/proc/self/fd/{number}").startswith(str(tmp_path)) for number in opened())
+
+    def opened() -> list[str]:
+        return os.listdir("/proc/self/fd")
+
+    disk = LocalDisk()
+    for number in range(3 * localdisk.KEPT):
+        disk.add_lines(str(tmp_path / str(number)), b"line\n")
+    assert held() == localdisk.KEPT
+    del disk
+    assert held() == 0
+
+
+@pytest.fixture
+def listings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The directories that are really listed."""
+    made: list[str] = []
+    real = os.scandir
+    monkeypatch.setattr("spool_layout.storage.os.scandir", lambda path: (made.append(path), real(path))[1])
+    return made
+
+
+def settle() -> None:
+    """Let the clock of the file system go on so far that a change has another stamp."""
+    time.sleep(1.2 * storage.SETTLED / 1e9)
+
+
+def test_a_local_disk_lists_a_directory_again_only_where_something_came_or_went(
+    tmp_path: Path, listings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, at = LocalDisk(), str(tmp_path)
+    (tmp_path / "a").touch()
+    settle()
+    assert [[entry.name for entry in disk.list(at)] for _ in range(3)] == [["a"]] * 3 and len(listings) == 1
+    disk.list(at).clear()  # the list is the caller's own
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert [[entry.name for entry in disk.list(at)] for _ in range(3)] == [["b"]] * 3
+    assert len(listings) == 4  # not yet settled: the next change may have the same stamp
+    monkeypatch.setattr(localdisk, "ANEW", 0.0)
+    settle()
+    disk.list(at), disk.list(at)
+    assert len(listings) == 6
+
+
+def test_a_local_disk_lists_what_a_link_leads_to_each_time(tmp_path: Path, listings: list[str]) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    settle()
+    disk = LocalDisk()
+    assert disk.list(str(tmp_path / "link")) == []
+    (tmp_path / "real" / "a").touch()
+    assert [entry.name for entry in disk.list(str(tmp_path / "link"))] == ["a"]
+
+
+def test_a_text_is_read_whole_whatever_its_size_and_only_of_a_regular_file(disk: Disk, tmp_path: Path) -> None:
+    for size in (0, 10, localdisk.TEXT - 1, localdisk.TEXT, 2 * localdisk.TEXT):
+        text = os.urandom(size)
+        (tmp_path / "x").write_bytes(text)
+        assert disk.text(str(tmp_path / "x"), 1 << 20, lambda data, text=text: data == text) == text  # type: ignore[misc]
+        assert disk.text(str(tmp_path / "x"), 1 << 20, lambda data: False) == text
+    os.mkfifo(tmp_path / "fifo")
+    os.symlink("x", tmp_path / "link")
+    os.mkdir(tmp_path / "folder")
+    for name in ("fifo", "link", "folder"):
+        with pytest.raises(NotRegular):
+            disk.text(str(tmp_path / name), 100, lambda data: False)
+    with pytest.raises(FileNotFoundError):
+        disk.text(str(tmp_path / "none"), 100, lambda data: False)

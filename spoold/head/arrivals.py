@@ -2,7 +2,8 @@
 
 A drop box may hold 100,000 files of one user beside one of another. So of a new name only the owner is asked for (one
 lstat, once), and files are opened one by one: next is always one of the user who has had the least of the head's time
-so far. What a user's files cost, in number or in size, is paid by that user's other files.
+so far. What a user's files cost, in number or in size, is paid by that user's other files. On a disk of this host a few
+small new files are read at once instead, which tells the owner, too; whoever's turn it is, that is not done again.
 
 The owner of a file with several links is not believed here, since anybody may have put a link there: such files wait in
 a queue of their own.
@@ -23,10 +24,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from spool_layout.paths import is_passing
-from spool_layout.storage import Disk, Entry
+from spool_layout.storage import Disk, Entry, Seen
 
 ASK_FOR = 5.0  # seconds that asking for the owners of new names may take in one look; one more is always asked for
 ASK_WORK = 1.0  # seconds of them that this process may compute: enough for 100,000 names on a local disk
+AT_ONCE, AT_ONCE_BYTES = 128, 4 << 20  # new files that are read instead of asking for their owners, and bytes of them
 FEW = 100  # files of one user that may be looked at again at every look; more of them
 SOON, LATE = 2.0, 30.0  # after so many seconds: those that may soon be complete; directories, empty files and the like
 SEVERAL_LINKS = -1  # stands for the owner of a file that has several links
@@ -44,8 +46,10 @@ class _Due(NamedTuple):
 class Arrivals:
     """The new names of one drop box."""
 
-    def __init__(self, disk: Disk, folder: str) -> None:
-        self.disk, self.folder = disk, folder
+    def __init__(self, disk: Disk, folder: str, limit: int = 0) -> None:
+        """limit: bytes of a file up to which it may be read when it is new; 0: none is."""
+        self.disk, self.folder, self.limit = disk, folder, limit
+        self._read: dict[Entry, Seen] = {}  # what this look has read of new files, until it is their turn
         self._owners: dict[Entry, int] = {}  # every known name that is listed
         self._unasked: OrderedDict[Entry, None] = OrderedDict()  # in the order in which listings showed them
         self._queues: dict[int, list[_Due]] = {}
@@ -57,6 +61,7 @@ class Arrivals:
     def listed(self, entries: Iterable[Entry]) -> None:
         """Take in a listing of the drop box, without the files of accepted jobs."""
         present = dict.fromkeys(entries)
+        self._read.clear()
         for gone in [entry for entry in self._owners if entry not in present]:
             del self._owners[gone]
         self._unasked = OrderedDict.fromkeys(entry for entry in self._unasked if entry in present)
@@ -70,16 +75,38 @@ class Arrivals:
 
     def _ask(self) -> None:
         end, worked = time.monotonic() + ASK_FOR, time.thread_time() + ASK_WORK
+        room = AT_ONCE_BYTES if len(self._unasked) <= AT_ONCE else 0
         while self._unasked:
             entry, _ = self._unasked.popitem(last=False)
             if is_passing(entry.name):
                 self._owners[entry] = _PASSING
+            elif (seen := self._read_new(entry) if room > 0 else None) is not None:
+                room -= len(seen.data)
+                self._stands_in_line(entry, seen.uid, seen.links, seen.mode, seen.changed_ns)
             elif (info := self.disk.stat(os.path.join(self.folder, entry.name))) is not None:
-                uid = info.st_uid if info.st_nlink == 1 or stat.S_ISDIR(info.st_mode) else SEVERAL_LINKS
-                self._owners[entry] = uid
-                self._push(uid, _Due(0.0, info.st_ctime_ns, entry))
+                self._stands_in_line(entry, info.st_uid, info.st_nlink, info.st_mode, info.st_ctime_ns)
             if time.monotonic() > end or time.thread_time() > worked:
                 break
+
+    def _stands_in_line(self, entry: Entry, uid: int, links: int, mode: int, changed: int) -> None:
+        owner = uid if links == 1 or stat.S_ISDIR(mode) else SEVERAL_LINKS
+        self._owners[entry] = owner
+        self._push(owner, _Due(0.0, changed, entry))
+
+    def _read_new(self, entry: Entry) -> Seen | None:
+        """What a new file says, to be `read` when it is its turn; None: its owner is to be asked for."""
+        if not self.limit:
+            return None
+        try:
+            seen = self.disk.inspect(os.path.join(self.folder, entry.name), self.limit)
+        except OSError:
+            return None
+        self._read[entry] = seen
+        return seen
+
+    def read(self, entry: Entry) -> Seen | None:
+        """What was read of a new file in this look; told once."""
+        return self._read.pop(entry, None)
 
     def _push(self, uid: int, due: _Due) -> None:
         if uid not in self._queues:

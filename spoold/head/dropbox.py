@@ -24,7 +24,7 @@ class DropBox:
 
     def __init__(self, kind: str, folder: str, claims: Claims, intake: Intake) -> None:
         self.kind, self.folder, self.claims, self.intake = kind, folder, claims, intake
-        self.arrivals = Arrivals(claims.disk, folder)
+        self.arrivals = Arrivals(claims.disk, folder, intake.settings.max_file if intake.local else 0)
         self.all_taken = True  # whether the last `take` left nothing that could have been taken
         self._left: dict[Entry, Left] = {}
 
@@ -63,7 +63,7 @@ class DropBox:
 
     def _claim(self, uid: int, entry: Entry) -> str | None:
         path, settle = os.path.join(self.folder, entry.name), self.intake.settings.settle
-        verdict = self.intake.look_at(path, entry.name)
+        verdict = self.intake.look_at(path, entry.name, self.arrivals.read(entry))
         self._left.pop(entry, None)
         if isinstance(verdict, Ready):
             verdict, claim = self._move(path, verdict)

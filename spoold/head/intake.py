@@ -46,6 +46,10 @@ class Left(NamedTuple):
     reason: str
 
 
+class Unfinished(Exception):
+    """A claimed file is being written."""
+
+
 class Intake:
     """What a head remembers of the drop boxes between two looks: nothing that a restart could not do without."""
 
@@ -59,8 +63,11 @@ class Intake:
 
     # ---- which are complete
 
-    def look_at(self, path: str, name: str) -> Ready | Left | float | None:
-        """Ready; Left; seconds until it may be ready; None: it is gone, or empty."""
+    def look_at(self, path: str, name: str, known: Seen | None = None) -> Ready | Left | float | None:
+        """Ready; Left; seconds until it may be ready; None: it is gone, or empty. known: what it said in this look; by
+        then it was ready if that is, while how long it has been quiet is asked for anew."""
+        if known is not None and self._is_whole(known):
+            return Ready(name, known.inode, known.changed, known)
         try:
             seen = self.disk.inspect(path, self.settings.max_file)
         except FileNotFoundError:
@@ -73,9 +80,13 @@ class Intake:
             return Left(name, f"cannot be read by the head ({error.strerror}){self._way_out()}; it is left where it is")
         except OSError as error:
             return Left(name, f"cannot be read by the head ({error.strerror}); it is left where it is")
-        if seen.size > self.settings.max_file or is_complete(seen.data):
+        if self._is_whole(seen):
             return Ready(name, seen.inode, seen.changed, seen)
         return self._settled(path, name, seen)
+
+    def _is_whole(self, seen: Seen) -> bool:
+        """Whether a file is complete by what it says, or too large to be taken at all."""
+        return seen.size > self.settings.max_file or is_complete(seen.data)
 
     def _way_out(self) -> str:
         """What its owner can do about a file that we may not read."""
@@ -113,15 +124,14 @@ class Intake:
     # ---- reading what was claimed
 
     def read_new(self, claims: Claims, claim: str) -> NewFile:
-        """A claimed file as a task, or with what is wrong with it. OSError: gone, or not to be read just now."""
+        """A claimed file as a task, or with what is wrong with it. OSError: gone, or not to be read just now.
+        Unfinished: it is not what was looked at, and not complete."""
         ready = claims.hand_out(claim)
         name = ready.name if ready else dropped_name(claim)  # a claim of an earlier head is cut to fit
         me = os.getuid()
         new = NewFile(claims.full(claim), encodable(name), me, self.name_of(me), 0, "", 0.0)
         try:
-            seen = self._unchanged(claims.path(claim), ready) or self.disk.inspect(
-                claims.path(claim), self.settings.max_file, ready.seen if ready else None
-            )
+            seen = self._unchanged(claims.path(claim), ready) or self._anew(claims.path(claim), ready)
         except NotRegular as error:
             return new._replace(problem=str(error.strerror))
         except PermissionError:
@@ -149,6 +159,16 @@ class Intake:
         if seen is None or info is None:
             return None
         return seen if seen.is_still(info) else None
+
+    def _anew(self, path: str, ready: Ready | None) -> Seen:
+        """A claimed file, opened anew. Who writes to it since is waited for, as in the drop box: it may have been moved
+        with half a text in it."""
+        known = ready.seen if ready else None
+        seen = self.disk.inspect(path, self.settings.max_file, known)
+        same = ready is None or (known is not None and known.data == seen.data)
+        if not same and not self._is_whole(seen) and seen.changed + self.settings.settle > self.clock():
+            raise Unfinished
+        return seen
 
     def judge(self, seen: Seen, name: str, accepted: bool = False) -> tuple[TaskSpec | None, str]:
         """A task, or why it is none. accepted: this inode is a job's file already, and known to whoever reads events:

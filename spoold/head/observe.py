@@ -29,7 +29,7 @@ from spoold.core.model import Change, Look, NewFile, Request
 from spoold.head.allowance import HeldBack, Pending, PerMinute
 from spoold.head.claims import NEW, REQUEST, Claims, Ready
 from spoold.head.dropbox import DropBox
-from spoold.head.intake import Intake, Left, summary
+from spoold.head.intake import Intake, Left, Unfinished, summary
 from spoold.head.listen import SELDOM, Listener
 
 log = logging.getLogger("spoold.head")
@@ -357,6 +357,8 @@ class Observer:
         except FileNotFoundError:
             self.epoch.check()
             self.claims.drop(claim)
+        except Unfinished:
+            self.look_again(self.settings.settle)
         except OSError as error:
             self._left.append(Left(f"claims/{self.claims.full(claim)}", f"cannot be read: {error.strerror}"))
             self.look_again(self.settings.settle)

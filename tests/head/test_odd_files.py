@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from spool_layout.events import Rejected, Requested, Returned, Started
+from spool_layout.events import Accepted, Rejected, Requested, Returned, Started
 from spool_layout.states import Status
 from spool_layout.storage import Disk, Seen
+from tests.head import stage
 from tests.head.stage import CPU, GPU, Killed, Mortal, Stage
 
 NOBODY = 65534
@@ -215,6 +218,40 @@ def test_a_file_that_is_linked_between_the_look_and_the_claim_is_told_by_its_lin
     s.run()
     assert "2 hard links" in Path(s.spool.rejected, "a.error").read_text()
     assert count(s, Started) == 0
+
+
+class Rewriting(Disk):
+    """A disk on which somebody writes anew what is moved out of pending/, at that moment, and has come half way."""
+
+    def move(self, source: str, target: str, inode: int | None = None) -> bool:
+        moved = super().move(source, target, inode)
+        if "/pending/" in source and "new-1-" in target:
+            Path(target).write_text("run: rm -r /tmp")
+        return moved
+
+
+@pytest.mark.parametrize("ending", ["/x\n...\n", "/x\n"])
+def test_a_file_that_is_written_anew_while_it_is_claimed_is_taken_when_it_is_complete(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setattr(stage, "SETTINGS", msgspec.structs.replace(stage.SETTINGS, settle=60.0))
+    s = Stage(folder, Rewriting())
+    s.node("n1", gpus=1)
+    s.drop("a", CPU)
+    s.drop("b", CPU)
+    s.look()
+    assert s.term is not None and 0 < (s.term.again or 0) <= 60
+    assert [event.name for event in s.events() if isinstance(event, Accepted)] == ["b"]
+    (claimed,) = Path(s.term.epoch.claims).iterdir()
+    with claimed.open("a") as file:
+        file.write(ending)
+    s.look()
+    if not ending.endswith("...\n"):
+        assert count(s, Accepted) == 1
+        monkeypatch.setattr(s.term.observer.intake, "clock", lambda: time.time() + 60)
+        s.look()
+    s.run()
+    assert [text for _, text in s.nodes["n1"].ran] == ["run: echo mark-1-b\n...\n", f"run: rm -r /tmp{ending}"]
 
 
 # ---- requests ------------------------------------------------------------------------------------------------

@@ -292,12 +292,71 @@ def test_a_name_that_comes_late_is_asked_for_after_those_before_it(
     assert seen == ["b", "a", "c"]
 
 
-def test_a_link_to_a_file_is_not_counted_as_its_owners(folder: Path) -> None:
+@pytest.mark.parametrize("limit", [0, 100])
+def test_a_link_to_a_file_is_not_counted_as_its_owners(folder: Path, limit: int) -> None:
     Path(folder, "a").touch()
     os.link(Path(folder, "a"), Path(folder, "b"))
-    box = Arrivals(Disk(), str(folder))
+    box = Arrivals(Disk(), str(folder), limit)
     box.listed(Disk().list(str(folder)))
     assert {uid for uid, _ in box.turns(lambda uid: True)} == {SEVERAL_LINKS}
+
+
+class Asked(Disk):
+    """A disk that notes which files are read, and of which only the owner is asked for."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, str]] = []
+
+    def stat(self, path: str) -> os.stat_result | None:
+        self.made.append(("stat", os.path.basename(path)))
+        return super().stat(path)
+
+    def inspect(self, path: str, limit: int, known: Seen | None = None) -> Seen:
+        self.made.append(("inspect", os.path.basename(path)))
+        return super().inspect(path, limit, known)
+
+
+def test_a_few_new_files_are_read_once_and_of_many_only_the_owners_are_asked_for(folder: Path) -> None:
+    for name in "ab":
+        Path(folder, name).write_text(name)
+    box = Arrivals(disk := Asked(), str(folder), 100)
+    entries = Disk().list(str(folder))
+    box.listed(entries)
+    taken = {entry.name: box.read(entry) for _, entry in box.turns(lambda uid: True)}
+    assert {name: seen and seen.data for name, seen in taken.items()} == {"a": b"a", "b": b"b"}
+    assert sorted(disk.made) == [("inspect", "a"), ("inspect", "b")]
+    disk.made.clear()
+    many = [Entry(f"{number}", number) for number in range(arrivals.AT_ONCE + 1)]
+    box.listed(many)
+    assert {call for call, _ in disk.made} == {"stat"} and len(disk.made) == len(many)
+
+
+def test_large_files_that_are_new_are_not_all_read_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "AT_ONCE_BYTES", 15)
+    for name in "abc":
+        Path(folder, name).write_bytes(b"0123456789")
+    box = Arrivals(disk := Asked(), str(folder), 100)
+    box.listed(Disk().list(str(folder)))
+    assert sorted(call for call, _ in disk.made) == ["inspect", "inspect", "stat"]
+
+
+def test_what_was_read_of_a_new_file_counts_in_this_look_alone(folder: Path) -> None:
+    Path(folder, "a").write_text("a")
+    box, entries = Arrivals(Disk(), str(folder), 100), Disk().list(str(folder))
+    box.listed(entries)
+    box.listed(entries)  # its turn did not come
+    assert [box.read(entry) for _, entry in box.turns(lambda uid: True)] == [None]
+
+
+def test_what_cannot_be_read_stands_in_line_like_all_else(folder: Path) -> None:
+    os.mkdir(Path(folder, "folder"))
+    os.symlink("none", Path(folder, "link"))
+    os.mkfifo(Path(folder, "fifo"))
+    box = Arrivals(Disk(), str(folder), 100)
+    box.listed(Disk().list(str(folder)))
+    assert {(uid, entry.name) for uid, entry in box.turns(lambda uid: True)} == {
+        (os.getuid(), name) for name in ("folder", "link", "fifo")
+    }
 
 
 # ---- what many bad files do

@@ -143,6 +143,8 @@ def _open_log(path: str) -> int:
     """The log, in a directory of its own below logs/, which has to be there: else the spool is not mounted. No link
     is followed."""
     folder, name = os.path.split(path)
+    if (log := _open_first_log(folder, path)) is not None:
+        return log
     for directory in _made(folder):
         try:
             os.mkdir(directory, 0o750)
@@ -156,6 +158,23 @@ def _open_log(path: str) -> int:
         raise Unfit(f"{error.strerror}: {path}") from error
     _give_mode(log, 0o640)
     return log
+
+
+def _open_first_log(folder: str, path: str) -> int | None:
+    """The log in a directory that this makes: it is ours then, and no link. None: all is to be looked at, since it is
+    there already, or what is made below logs/ has not the mode and the group that are asked for."""
+    if len(_made(folder)) > 1:
+        return None
+    try:
+        os.mkdir(folder, 0o750)
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o640)
+    except (FileExistsError, PermissionError):
+        return None
+    made = os.fstat(log)
+    if stat.S_IMODE(made.st_mode) == 0o640 and made.st_gid == os.getegid():
+        return log
+    os.close(log)
+    return None
 
 
 def _give_mode(descriptor: int, mode: int) -> None:

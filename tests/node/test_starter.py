@@ -329,6 +329,15 @@ def test_logs_are_closed_to_others_whatever_the_umask(bench: Bench) -> None:
     assert {oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == {"0o640"}
 
 
+def test_logs_are_closed_to_others_whatever_the_directory_above_passes_on(bench: Bench) -> None:
+    logs = bench.folder / "logs"
+    os.chown(logs, -1, os.getegid() + 1)
+    logs.chmod(0o2755)
+    over(bench.run("1.1", run="exit 0"))
+    assert oct((logs / "1").stat().st_mode & 0o7777) == "0o750"
+    assert oct((logs / "1" / "run.log").stat().st_mode & 0o7777) == "0o640"
+
+
 @pytest.mark.parametrize(
     "what",
     [

@@ -14,7 +14,7 @@ from spool_layout.records import NodeStatus, Phase
 EVERYTHING = 1.0  # seconds after which all is looked at again
 FULL = 60_000  # bytes in a bell of 64 KiB that may have lost some
 SOON = 0.1  # seconds within which is reported what nobody waits for: what was begun, read or forgotten
-APART, MOST_APART = 0.0005, 0.05  # seconds for each attempt, and at most, from one report to the next
+APART, MOST_APART = 0.00002, 0.095  # seconds for each attempt and each other one, and at most, between two reports
 AWAITED = frozenset({"ready", "exited", "ended", "lost", "never"})  # phases on which a head acts
 
 
@@ -57,8 +57,8 @@ def awaited(new: NodeStatus, old: NodeStatus | None) -> bool:
 
 def apart(attempts: int) -> float:
     """Seconds from one report to the next where many attempts end one after the other: each report costs a tick of the
-    head and several calls to the spool, and can tell of many."""
-    return min(APART * attempts, MOST_APART)
+    head and several calls to the spool, and can tell of many. Of few each is told nearly at once, since slots wait."""
+    return min(APART * attempts * attempts, MOST_APART)
 
 
 def _without_attempts(status: NodeStatus) -> NodeStatus:

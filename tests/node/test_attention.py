@@ -79,4 +79,5 @@ def test_all_else_that_a_node_says_is_reported_at_once() -> None:
 
 def test_reports_keep_apart_where_many_attempts_end_one_after_the_other() -> None:
     assert 0.0 < apart(1) <= 0.001  # alone it is told at once
+    assert apart(8) <= 0.002 and apart(16) <= 0.008  # of few each, nearly
     assert apart(1) < apart(8) < apart(100) == apart(10_000) == MOST_APART < SOON

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from spool_layout.stamps import Stamp
-from spool_layout.storage import Disk, Entry, read_at_once
+from spool_layout.storage import Disk, Entry, has_default_acl, read_at_once
 
 ANEW = 10.0  # seconds after which a directory is listed anyway: whatever a stamp may hide shows then
 FEW = 1000  # names in a listing that is remembered
@@ -76,6 +76,13 @@ class LocalDisk(Disk):
         except OSError:
             data = b""
         return data if is_whole(data) else super().text(path, limit, is_whole)
+
+    def gives_modes(self, directory: str) -> bool:
+        """As Disk.gives_modes: it passes on neither its group (set-group-ID) nor an access control list."""
+        info = self.stat(directory)
+        if info is None or not stat.S_ISDIR(info.st_mode) or info.st_mode & stat.S_ISGID:
+            return False
+        return not has_default_acl(directory)
 
     def _open_to_add(self, path: str, flags: int, mode: int = 0o644) -> tuple[int, os.stat_result]:
         kept = self._kept.pop(path, None)

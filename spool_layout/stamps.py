@@ -92,24 +92,27 @@ class Glance:
     SETTLED = 1.0  # seconds: a hundred steps of a slow clock
 
     def __init__(self, path: str, stamp: Callable[[str], object] | None = None) -> None:
-        """stamp: what tells the state of what is there, instead of `stamp_of`."""
-        self.path, self._now = path, stamp or stamp_of
+        """stamp: what tells the state of what is there, instead of `stamp_of`; of a name, it is another one with each
+        file that is put there, so that before it has settled it is not looked at again and again."""
+        self.path, self._now, self._of_name = path, stamp or stamp_of, stamp is stamp_of_name
         self._stamp: object = -1
         self._since, self._settled = 0.0, False
 
     def changed(self) -> bool:
         """Whether to look at what is in it."""
-        self.note()
+        another = self.note()
         if self._settled:
             return False
         self._settled = time.monotonic() - self._since >= self.SETTLED
-        return True
+        return another or self._settled or not self._of_name
 
-    def note(self) -> None:
-        """Take in the present stamp: also after a change of one's own, so that it settles sooner."""
+    def note(self) -> bool:
+        """Take in the present stamp, whether it is another one: also after a change of one's own, so that it settles
+        sooner, and before what is there is looked at for another reason."""
         stamp = self._now(self.path)
-        if stamp != self._stamp:
+        if another := stamp != self._stamp:
             self._stamp, self._since, self._settled = stamp, time.monotonic(), False
+        return another
 
 
 def stamp_of(directory: str) -> int:

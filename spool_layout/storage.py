@@ -159,6 +159,10 @@ class Disk:
         except FileNotFoundError:
             return None
 
+    def gives_modes(self, directory: str) -> bool:
+        """Whether what is made in a directory surely gets the mode and the group that its maker gives it."""
+        return False
+
     def room(self, path: str) -> Space:
         """What the file system under path has left. One call to a file server."""
         info = os.statvfs(path)
@@ -363,6 +367,15 @@ def without_delegation(path: str) -> int:
 def open_to_read(path: str, flags: int = 0) -> int:
     """A descriptor for reading a file of a spool; links are not followed. flags: more of them."""
     return os.open(path, READING | without_delegation(path) | flags)
+
+
+def has_default_acl(directory: str) -> bool:
+    """Whether a directory has an access control list for what is made in it; also where that cannot be told."""
+    try:
+        os.getxattr(directory, "system.posix_acl_default")
+    except OSError as error:
+        return error.errno not in (errno.ENODATA, errno.EOPNOTSUPP)
+    return True
 
 
 def ask_again(path: str, levels: int = 2) -> bool:

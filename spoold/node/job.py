@@ -48,7 +48,11 @@ def become(
         from spoold.node import owner
     try:
         _leave_parent()
-        log = owner.turn(attempt, order, stage) if others else _open_log(order[f"{stage}_log"])
+        log = (
+            owner.turn(attempt, order, stage)
+            if others
+            else _open_log(order[f"{stage}_log"], bool(order.get("log_modes")))
+        )
         os.dup2(log, 1)
         os.dup2(log, 2)
         if others:
@@ -139,11 +143,11 @@ def is_shielded() -> bool:
         return False  # no such kernel
 
 
-def _open_log(path: str) -> int:
+def _open_log(path: str, as_given: bool = False) -> int:
     """The log, in a directory of its own below logs/, which has to be there: else the spool is not mounted. No link
-    is followed."""
+    is followed. as_given: what is made below logs/ has the mode with which it is made."""
     folder, name = os.path.split(path)
-    if (log := _open_first_log(folder, path)) is not None:
+    if (log := _open_first_log(folder, path, as_given)) is not None:
         return log
     for directory in _made(folder):
         try:
@@ -160,16 +164,19 @@ def _open_log(path: str) -> int:
     return log
 
 
-def _open_first_log(folder: str, path: str) -> int | None:
+def _open_first_log(folder: str, path: str, as_given: bool) -> int | None:
     """The log in a directory that this makes: it is ours then, and no link. None: all is to be looked at, since it is
     there already, or what is made below logs/ has not the mode and the group that are asked for."""
     if len(_made(folder)) > 1:
         return None
     try:
         os.mkdir(folder, 0o750)
-        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o640)
+        alone = os.O_EXCL if as_given else 0  # costs a file server a call
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | alone, 0o640)
     except (FileExistsError, PermissionError):
         return None
+    if as_given:
+        return log
     made = os.fstat(log)
     if stat.S_IMODE(made.st_mode) == 0o640 and made.st_gid == os.getegid():
         return log

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import time
 from typing import Any
 
 import msgspec
@@ -20,6 +21,8 @@ from spoold.node.inventory import Inventory
 from spoold.node.rcfile import RCFILE
 from spoold.node.workplace import Workplace
 
+TOGETHER = 1.0  # seconds
+
 
 class Orders:
     """Makes the orders of one node."""
@@ -30,6 +33,7 @@ class Orders:
         self.spool, self.disk, self.settings, self.node = spool, disk, settings, node
         self.place, self.inventory = place, inventory
         self.rcfile = self._write_rcfile()
+        self._asked, self._as_given = float("-inf"), False  # when it was asked what logs/ gives; the answer
 
     def _write_rcfile(self) -> str:
         path = os.path.join(self.place.path, "bashrc")
@@ -78,6 +82,7 @@ class Orders:
             "memory_mb": a.memory_mb if self.settings.memory == "enforced" else 0,
             "run_log": os.path.join(logs, run_log(*rank)),
             "scripts": {stage: text for stage, text in (("setup", task.setup), ("run", task.run)) if text},
+            "log_modes": self._gives_modes(),
         }
         if task.setup:
             order["setup_log"] = os.path.join(logs, setup_log(*rank))
@@ -89,6 +94,13 @@ class Orders:
         clone = os.path.join(logs, f"workdir-{a.rank}")
         login = os.path.join(host.attempt_dir, "git-config")  # on the local disk, and gone with the attempt
         return {**order, **of_task(a, task, owner_of(os.getuid()), host, clone, login)}
+
+    def _gives_modes(self) -> bool:
+        """Whether a log has the mode with which it is made; asked once for jobs that begin together."""
+        now = time.monotonic()
+        if now - self._asked >= TOGETHER:
+            self._asked, self._as_given = now, self.disk.gives_modes(self.spool.logs)
+        return self._as_given
 
     def _host(self, key: str) -> Host:
         return Host(

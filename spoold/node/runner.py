@@ -236,6 +236,8 @@ class Runner:
         path = self.spool.assigned(self.node)
         if self.local and (self.attention.told or not self.attention.disk):
             self.unread = self.attention.told or self.unread
+            if self.attention.told:
+                self.glance.note()
         else:
             self.unread = self.glance.changed() or self.unread
         if not self.unread:

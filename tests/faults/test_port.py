@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from skyspool import logfiles
-from spool_layout import stamps, storage
+from spool_layout import stamps
 from spool_layout.localdisk import LocalDisk
 from spool_layout.stamps import Glance, SharedDisk
 from spool_layout.storage import PRIVATE_PREFIX, Disk, Held

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spool_layout.stamps import Glance, SharedDisk
+from spool_layout.stamps import Glance, SharedDisk, stamp_of_name
 
 
 def test_a_shared_disk_lists_what_came_after_its_last_listing(tmp_path: Path) -> None:
@@ -82,3 +82,20 @@ def test_a_change_of_ones_own_settles_from_when_it_was_made(tmp_path: Path, monk
     now += 2
     assert glance.changed()
     assert not glance.changed()
+
+
+def test_of_a_name_what_stands_there_is_looked_at_once_and_once_more_when_it_has_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("spool_layout.stamps.time.monotonic", lambda: now)
+    glance = Glance(str(tmp_path / "x"), stamp_of_name)
+    assert [glance.changed() for _ in range(3)] == [True, False, False], "nothing stands there"
+    (tmp_path / "x").touch()
+    assert [glance.changed() for _ in range(3)] == [True, False, False]
+    (tmp_path / "other").touch()  # an inode of its own
+    (tmp_path / "other").rename(tmp_path / "x")
+    glance.note()  # since it is looked at for another reason
+    assert not glance.changed()
+    now += 1
+    assert [glance.changed() for _ in range(3)] == [True, False, False]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -320,3 +322,19 @@ def test_a_text_is_read_whole_whatever_its_size_and_only_of_a_regular_file(disk:
             disk.text(str(tmp_path / name), 100, lambda data: False)
     with pytest.raises(FileNotFoundError):
         disk.text(str(tmp_path / "none"), 100, lambda data: False)
+
+
+def test_a_local_disk_tells_whether_what_is_made_in_a_directory_has_the_mode_that_it_is_given(tmp_path: Path) -> None:
+    def passing_on(entries: list[tuple[int, int]]) -> bytes:
+        """The default access control list of a directory: (whose, what) each (acl(5), linux/posix_acl_xattr.h)."""
+        return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry, 0xFFFFFFFF) for entry in entries)
+
+    owner, group, others = 0x01, 0x04, 0x20
+    made = {name: tmp_path / name for name in ("plain", "group", "list", "none", "link")}
+    for name in ("plain", "group", "list"):
+        made[name].mkdir()
+    made["group"].chmod(0o2755)
+    os.setxattr(made["list"], "system.posix_acl_default", passing_on([(owner, 6), (group, 4), (others, 4)]))
+    made["link"].symlink_to("plain")
+    assert {name for name, path in made.items() if LocalDisk().gives_modes(str(path))} == {"plain"}
+    assert not Disk().gives_modes(str(made["plain"]))

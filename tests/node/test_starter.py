@@ -322,8 +322,9 @@ def test_signals_and_umask_of_whoever_started_the_starter_are_not_the_jobs(bench
     assert signals(attempt.read("run.pid")["pid"]) == [0, 0] and bench.log("1.1") == "0022\n"
 
 
-def test_logs_are_closed_to_others_whatever_the_umask(bench: Bench) -> None:
-    over(bench.run("1.1", setup="exit 0", run="exit 0"))
+@pytest.mark.parametrize("sure", [False, True])
+def test_logs_are_closed_to_others_whatever_the_umask(bench: Bench, sure: bool) -> None:
+    over(bench.run("1.1", setup="exit 0", run="exit 0", log_modes=sure))
     folder = bench.folder / "logs/1"
     assert oct(folder.stat().st_mode & 0o777) == "0o750"
     assert {oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == {"0o640"}

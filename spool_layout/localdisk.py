@@ -5,6 +5,7 @@ What this kernel says of a name here is true at that moment. So:
 - A file that only we make longer is kept open from one time to the next. Each time its name is asked for first: what is
   written goes to the file that stands there, or nowhere.
 - A directory is not listed again while its stamp says that nothing came or went (`Stamp`); now and then it is anyway.
+- Where a new file had its mode of itself, those that follow it in that directory have, for a while.
 - A small text is read by open, read and close, where whoever wants it knows by a digest that it is whole.
 
 Only where surely no other kernel has the disk mounted (`Mount.of_one_kernel`). What is remembered here a restart does
@@ -50,6 +51,7 @@ class LocalDisk(Disk):
     def __init__(self) -> None:
         self._listed: dict[str, _Listed] = {}
         self._kept: dict[str, _Kept] = {}  # by path; the one that was used last comes last
+        self._given: dict[tuple[str, int], float] = {}  # directory and mode -> when a new file had it of itself
 
     def __del__(self) -> None:
         for kept in self._kept.values():
@@ -76,6 +78,16 @@ class LocalDisk(Disk):
         except OSError:
             data = b""
         return data if is_whole(data) else super().text(path, limit, is_whole)
+
+    def _give_mode(self, descriptor: int, path: str, mode: int) -> bool:
+        kind, now = (os.path.dirname(path), mode), time.monotonic()
+        if now - self._given.get(kind, float("-inf")) < ANEW:
+            return True
+        given = super()._give_mode(descriptor, path, mode)
+        self._given.pop(kind, None)
+        if given:
+            self._given[kind] = now
+        return given
 
     def gives_modes(self, directory: str) -> bool:
         """As Disk.gives_modes: it passes on neither its group (set-group-ID) nor an access control list."""

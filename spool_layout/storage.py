@@ -181,7 +181,7 @@ class Disk:
         """
         private = _private_name(path)
         try:
-            descriptor = _fill(private, data, mode, durable)
+            descriptor = _fill(private, data, mode, durable, self._give_mode)
             if held is None:
                 os.close(descriptor)
             else:
@@ -198,12 +198,19 @@ class Disk:
         """
         private = _private_name(path)
         try:
-            os.close(_fill(private, data, mode, True))
+            os.close(_fill(private, data, mode, True, self._give_mode))
             won = _link(private, path)
         finally:
             _discard(private)
         self.sync(os.path.dirname(path))
         return won
+
+    def _give_mode(self, descriptor: int, path: str, mode: int) -> bool:
+        """Give a new file the mode with which it was made. True: it had it."""
+        given = stat.S_IMODE(os.fstat(descriptor).st_mode) == mode
+        if not given:  # the umask took something; costs a server a call
+            os.fchmod(descriptor, mode)
+        return given
 
     def append(self, path: str, data: bytes, offset: int) -> None:
         """Write `data` at the end of a file of which `offset` bytes are ours and valid, and make it durable.
@@ -460,15 +467,14 @@ def _private_name(path: str) -> str:
     return os.path.join(os.path.dirname(path), f"{PRIVATE_PREFIX}{os.urandom(8).hex()}")
 
 
-def _fill(private: str, data: bytes, mode: int, durable: bool) -> int:
+def _fill(private: str, data: bytes, mode: int, durable: bool, give_mode: Callable[[int, str, int], object]) -> int:
     """Make a private file that holds data whole; its descriptor.
 
     Nobody can know its name before, so that O_EXCL would add nothing; it costs a server a SETATTR for each file.
     """
     descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
-        if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:  # the umask took something; costs a server a call
-            os.fchmod(descriptor, mode)
+        give_mode(descriptor, private, mode)
         _write_all(descriptor, data, None)
         if durable:
             os.fsync(descriptor)

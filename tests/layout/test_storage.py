@@ -338,3 +338,26 @@ def test_a_local_disk_tells_whether_what_is_made_in_a_directory_has_the_mode_tha
     made["link"].symlink_to("plain")
     assert {name for name, path in made.items() if LocalDisk().gives_modes(str(path))} == {"plain"}
     assert not Disk().gives_modes(str(made["plain"]))
+
+
+def test_a_local_disk_asks_anew_for_the_mode_of_what_it_publishes_where_it_was_not_the_one_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    real = os.fstat
+    monkeypatch.setattr("spool_layout.storage.os.fstat", lambda number: (asked.append(number), real(number))[1])
+    disk, path = LocalDisk(), tmp_path / "x"
+
+    def published(mode: int) -> tuple[str, int]:
+        asked.clear()
+        disk.publish(str(path), b"text", mode)
+        return oct(stat.S_IMODE(path.stat().st_mode)), len(asked)
+
+    old = os.umask(0o022)
+    try:
+        assert [published(0o644) for _ in range(2)] == [("0o644", 1), ("0o644", 0)]
+        assert [published(0o664) for _ in range(2)] == [("0o664", 1), ("0o664", 1)]
+        monkeypatch.setattr(localdisk, "ANEW", 0.0)
+        assert published(0o644) == ("0o644", 1)
+    finally:
+        os.umask(old)

@@ -40,7 +40,7 @@ log = logging.getLogger("spoold.head")
 Read = tuple[tuple[int, int], int]  # which assigned.json a node says that it read last: (version, incarnation)
 OF_ONE_NODE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM})
 UNREAD = 5.0  # seconds between two looks at an assigned.json of which its node goes on saying that it did not read it
-LATER = 1.0  # seconds that attempts which are over may stay in assigned.json, where nothing else changes there
+LATER = 0.5  # seconds that attempts which are over may stay in assigned.json, where nothing else changes there
 
 
 class Projector:

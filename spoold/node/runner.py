@@ -98,6 +98,7 @@ class Runner:
         self.changed_at: float | None = None  # since when there is something to report (monotonic clock)
         self.report_at: float | None = None  # when that is to be done
         self.news = False  # whether orders came or something was reported since the last pause
+        self.reported = False  # whether this pass has reported
         self.bell = os.open(self.place.bell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self.waker.listen(self.bell)
         self.orders = Orders(self.spool, self.disk, self.settings, self.node, self.place, self.inventory)
@@ -217,6 +218,7 @@ class Runner:
 
     def step(self) -> None:
         """One pass."""
+        self.reported = False
         self.attempts.begin_pass()
         self.waker.watch(self.spool.node(self.node), REPLACED)
         if self.written is None or self.notice_lapse():
@@ -412,6 +414,7 @@ class Runner:
         if not self.local:
             self.glance.note()
         self.written, self.written_at = msgspec.structs.replace(status, beat=self.beat), time.monotonic()
+        self.reported = True
         self.notice_lapse()  # the head may have seen the beat before too long ago; the next report says so
         try:
             limit = None if left else self.limit
@@ -424,7 +427,7 @@ class Runner:
 
     def _when_to_report(self, status: NodeStatus, changed_at: float) -> float:
         """When what is new is to be reported (monotonic clock): now, where somebody waits for it, or it has waited."""
-        if self.attention.by_clock or not self.waker.native:
+        if not self.waker.native or (self.attention.by_clock and not self.reported):
             return 0.0
         if awaited(status, self.written):
             return self.written_at + apart(len(status.attempts))

@@ -66,7 +66,7 @@ TOUCHING = {
 }  # fmt: skip
 WHOLE_MODULES = frozenset({"shutil", "tempfile", "glob", "pathlib", "fileinput", "io"})
 HARMLESS = frozenset({"shutil.which", "io.BytesIO", "io.StringIO"})
-THE_PORT = ("spool_layout/storage.py", "spool_layout/stamps.py")
+THE_PORT = ("spool_layout/storage.py", "spool_layout/localdisk.py", "spool_layout/stamps.py")
 PAST_THE_PORT = {
     "the node's own directory, on its own disk": (
         "spoold/node/workplace.py", "spoold/node/progress.py", "spoold/node/journal.py", "spoold/node/starter.py",

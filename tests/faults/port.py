@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
-from spool_layout import stamps, storage
+from spool_layout import localdisk, stamps, storage
 from spool_layout.storage import Disk
 
 T = TypeVar("T")
@@ -311,7 +311,7 @@ def explained(port: Port) -> Iterator[None]:
 
 def put_in_place(port: Port, patched: pytest.MonkeyPatch) -> None:
     """From now on the modules that touch a spool take a port for `os`."""
-    for module in (storage, stamps):
+    for module in (storage, localdisk, stamps):
         patched.setattr(module, "os", port)
 
 

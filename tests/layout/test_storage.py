@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from spool_layout import localdisk, storage
+from spool_layout import localdisk, stamps, storage
 from spool_layout.localdisk import LocalDisk
 from spool_layout.storage import Disk, Held, NotRegular
 
@@ -278,7 +278,7 @@ def listings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def settle() -> None:
     """Let the clock of the file system go on so far that a change has another stamp."""
-    time.sleep(1.2 * storage.SETTLED / 1e9)
+    time.sleep(1.2 * stamps.SETTLED / 1e9)
 
 
 def test_a_local_disk_lists_a_directory_again_only_where_something_came_or_went(

@@ -13,7 +13,7 @@ BASE = "import msgspec, errno, secrets, difflib, gc, zlib, locale"
 OWN = {
     "skyspool", "skyspool.__main__", "skyspool.ages", "skyspool.clusters", "skyspool.heads", "skyspool.jobs",
     "skyspool.listing", "skyspool.plain", "skyspool.present", "skyspool.say", "skyspool.shortcut",
-    "skyspool.tables", "spool_layout", "spool_layout.diagnosis", "spool_layout.errors", "spool_layout.events",
+    "skyspool.tables", "spool_layout", "spool_layout.errors", "spool_layout.events",
     "spool_layout.fit", "spool_layout.history", "spool_layout.mounts", "spool_layout.paths", "spool_layout.patterns",
     "spool_layout.records", "spool_layout.replay", "spool_layout.settings", "spool_layout.states",
     "spool_layout.storage",

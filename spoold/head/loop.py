@@ -186,7 +186,9 @@ class Head:
                 self.keep(term, idle)
                 if not term.keeper.events and term.epoch.offset >= (LONG if idle else VERY_LONG):
                     return True
-                next_look = time.monotonic() + self.pause(term, idle, happened)
+                next_look = time.monotonic() + self.pause(term, happened)
+                if term.keeper.events and not idle:
+                    next_look = min(next_look, quiet_since + self.rest)  # the ledger is due then
                 if nodes_only and wanted:
                     next_look = min(next_look, looked + FILES_EVERY)
             self.hearing.expect(max(next_look, time.monotonic()))
@@ -232,7 +234,7 @@ class Head:
             self.waker.watch(folder)
         return term
 
-    def pause(self, term: Term, idle: bool, happened: bool) -> float:
+    def pause(self, term: Term, happened: bool) -> float:
         """Seconds to sleep at most before the next look."""
         for node in term.observer.nodes.listed:
             self.waker.watch(self.spool.node(node), REPLACED)
@@ -241,8 +243,6 @@ class Head:
             times.append(self.pace.step(happened))
         if term.again is not None:
             times.append(term.again)
-        if term.keeper.events and not idle:
-            times.append(self.rest)
         return max(0.0, min(times))
 
     # ---- once

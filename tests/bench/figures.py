@@ -34,8 +34,9 @@ class Figure:
         return sorted(names, key=lambda name: statistics.median(self.values[name]), reverse=self.best == "high")
 
     def ratios(self, other: str) -> list[float]:
-        """Ours by another's, round by round."""
-        return [ours / theirs for ours, theirs in zip(self.values.get(OURS, []), self.values[other], strict=False)]
+        """Ours by another's, round by round, but where theirs is nothing at all."""
+        pairs = zip(self.values.get(OURS, []), self.values[other], strict=False)
+        return [ours / theirs for ours, theirs in pairs if theirs]
 
     def plain(self) -> dict[str, object]:
         """For --json."""

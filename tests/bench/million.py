@@ -156,10 +156,16 @@ def pruned(clusters: Clusters, rounds: int) -> list[Figure]:
 
 
 def begun(clusters: Clusters, rounds: int) -> list[Figure]:
-    """Heads that start, with nodes that are full and jobs that wait for them; where there is a past, in the last moment
-    before an epoch would have ended, of which a new head reads all."""
-    for name, cluster in clusters.items():
+    """Heads that start, with nodes that are full and jobs that wait for them; where there is a past, also in the last
+    moment before an epoch would have ended, of which a new head reads all."""
+    for cluster in clusters.values():
         shutil.rmtree(cluster.spool.node("n1"))  # another one of that name is to come
-        past = Filler(cluster).finished(EPOCH if name == OURS else 0)
-        past.nodes(NODES).pending(PREPARED - PENDING).done()
-    return restarts(clusters, rounds, PREPARED, NODES)
+        Filler(cluster).nodes(NODES).pending(PREPARED - PENDING).done()
+    figures = restarts(clusters, rounds, PREPARED, NODES)
+    late: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for name, cluster in clusters.items():
+            Filler(cluster).finished(EPOCH if name == OURS else 0).done()
+        for name, values in restarts(clusters, 1, PREPARED, NODES)[0].values.items():
+            late.setdefault(name, []).extend(values)
+    return [*figures, Figure(f"the same at the end of an epoch; {PREPARED:,} pending", "s", "low", late)]

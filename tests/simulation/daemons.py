@@ -178,6 +178,7 @@ class Mount(NamedTuple):
     """In place of mounts.Mount."""
 
     network: bool = True
+    of_one_kernel: bool = False
     kind: str = "nfs"
 
 

@@ -269,8 +269,8 @@ def _agreed(state: State, node: str, records: Records, top: int) -> Iterator[Fin
         if records.assigned.version[0] > top:
             text = f"is of epoch {records.assigned.version[0]}, and the newest here is {top}"
             yield Finding(f"{place}/assigned.json", text, RECOVER)
-        elif granted != records.assigned.attempts.keys():
-            yield _unfinished(f"{place}/assigned.json", _differ(records.assigned.attempts.keys(), granted))
+        elif granted != (told := records.assigned.attempts.keys() - _over(records, granted)):
+            yield _unfinished(f"{place}/assigned.json", _differ(told, granted))
     elif granted and records.assigned is None:
         yield _unfinished(f"{place}/assigned.json", _differ(set(), granted))
     if isinstance(records.status, NodeStatus):
@@ -278,6 +278,12 @@ def _agreed(state: State, node: str, records: Records, top: int) -> Iterator[Fin
         if live - granted:
             text = f"attempt {', '.join(sorted(live - granted))} runs there, and no event knows it"
             yield _unfinished(f"{place}/status.json", text)
+
+
+def _over(records: Records, granted: Set[str]) -> set[str]:
+    """Attempts of which the node says itself that they are over: they may be listed for a while."""
+    phases = records.status.attempts if isinstance(records.status, NodeStatus) else {}
+    return {key for key, phase in phases.items() if phase.phase in GONE and key not in granted}
 
 
 def _differ(told: Set[str], granted: Set[str]) -> str:

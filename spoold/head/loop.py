@@ -31,7 +31,7 @@ from spoold.account import settle
 from spoold.core.hearing import Heard, Hearing
 from spoold.head.admission import admit
 from spoold.head.presence import CRON, Presence
-from spoold.head.project import LATER
+from spoold.head.project import LATER, LATER_ON_NFS
 from spoold.head.term import Term
 from spoold.local import boot_id, state_dir, version
 from spoold.wake import REPLACED, Pace, Waker
@@ -157,7 +157,7 @@ class Head:
     def lead_one_term(self) -> bool:
         """One term. True: it is over because its file of events is long: whoever takes over reads all of it, and so do
         `fsck` and a client without a ledger; the next term's first ledger packs it away."""
-        term = self.begin(LATER if self.local else 0.0)
+        term = self.begin(LATER if self.local else LATER_ON_NFS)
         if term is None:
             return False
         self.presence.say("leading", term.epoch.number)
@@ -193,6 +193,7 @@ class Head:
                     next_look = min(next_look, looked + FILES_EVERY)
             self.hearing.expect(max(next_look, time.monotonic()))
             woken = self.waker.wait(max(0.0, min(next_look - time.monotonic(), self.presence.due())))
+        term.projector.tell_over()
         if term.keeper.is_due(True):
             self.write_ledger(term)
         return False

@@ -40,7 +40,9 @@ log = logging.getLogger("spoold.head")
 Read = tuple[tuple[int, int], int]  # which assigned.json a node says that it read last: (version, incarnation)
 OF_ONE_NODE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM})
 UNREAD = 5.0  # seconds between two looks at an assigned.json of which its node goes on saying that it did not read it
-LATER = 0.5  # seconds that attempts which are over may stay in assigned.json, where nothing else changes there
+# Seconds that attempts which are over may stay in assigned.json, where nothing else changes there: on a disk of this
+# host, and on NFS, where each time that it is written costs twenty calls (it is looked for, read, and reported twice).
+LATER, LATER_ON_NFS = 0.5, 5.0
 
 
 class Projector:
@@ -206,6 +208,11 @@ class Projector:
             return False
         now = time.monotonic()
         return now < self.over.setdefault(node, now + self.later)
+
+    def tell_over(self) -> None:
+        """Tell the nodes what is over now: a head that ends leaves that to nobody."""
+        self.over = dict.fromkeys(self.over, 0.0)
+        self.assign(list(self.over))
 
     def due(self) -> float | None:
         """Seconds until a node is to be told what is over; None: none is."""

@@ -25,6 +25,7 @@ from spoold.head.project import UNREAD
 from spoold.head.term import Term
 from tests.e2e.cluster import Cluster
 from tests.head.stage import CPU, SETTINGS, Stage
+from tests.head.stage import Node as Simulated
 
 
 class Counted(Disk):
@@ -346,3 +347,34 @@ def test_an_assignment_that_its_node_has_not_read_yet_is_looked_at_now_and_then(
     monkeypatch.setattr("spoold.head.project.time.monotonic", lambda: later)
     s.look()
     assert decode(assigned.read_bytes(), Assigned, "").attempts == decode(told, Assigned, "").attempts != {}
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_a_head_that_ends_leaves_nothing_listed_that_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, once: bool
+) -> None:
+    """Else a node waits for the next head to forget it."""
+    head = Head(Cluster(tmp_path).spool.root, state=str(tmp_path / "state"))
+    head.local = False
+    node = Simulated(head.spool, "n1", 1)
+    node.over.add("a")
+    Path(head.spool.dropped("a.yaml")).write_text(CPU)
+
+    def wait(_: float) -> bool:
+        node.step()
+        if any(phase.phase == "ended" for phase in node.phases.values()) and head.disk.list(head.spool.done):
+            head.stop()
+        return True
+
+    monkeypatch.setattr(head.waker, "wait", wait)
+    try:
+        assert once or head.lock.acquire()
+        for _ in range(2 if once else 1):
+            head.once() if once else head.lead()
+            node.step()
+            node.step()
+    finally:
+        head.lock.release()
+        head.waker.close()
+    assert node.ran and node.phases == {}
+    assert decode(Path(head.spool.assigned("n1")).read_bytes(), Assigned, "").attempts == {}

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import msgspec
 
-from spool_layout.records import NodeStatus, Phase
+from spool_layout.records import GONE, NodeStatus, Phase
 
 EVERYTHING = 1.0  # seconds after which all is looked at again
 FULL = 60_000  # bytes in a bell of 64 KiB that may have lost some
 SOON = 0.1  # seconds within which is reported what nobody waits for: what was begun, read or forgotten
 APART, MOST_APART = 0.00002, 0.095  # seconds for each attempt and each other one, and at most, between two reports
+PART, MOST_PART = 0.01, 0.5  # the same of an interval in which a head looks once, for each attempt that still runs
 AWAITED = frozenset({"ready", "exited", "ended", "lost", "never"})  # phases on which a head acts
 
 
@@ -50,15 +51,27 @@ class Attention:
 
 def awaited(new: NodeStatus, old: NodeStatus | None) -> bool:
     """Whether somebody waits for what has changed since the last report. False also where nothing has."""
-    if old is None or _without_attempts(new) != _without_attempts(old):
+    if is_other(new, old):
         return True
+    assert old is not None
     return any(phase.phase in AWAITED and old.attempts.get(key) != phase for key, phase in new.attempts.items())
+
+
+def is_other(new: NodeStatus, old: NodeStatus | None) -> bool:
+    """Whether anything has changed but where attempts stand, and what was read."""
+    return old is None or _without_attempts(new) != _without_attempts(old)
 
 
 def apart(attempts: int) -> float:
     """Seconds from one report to the next where many attempts end one after the other: each report costs a tick of the
     head and several calls to the spool, and can tell of many. Of few each is told nearly at once, since slots wait."""
     return min(APART * attempts * attempts, MOST_APART)
+
+
+def apart_by_looks(status: NodeStatus, interval: float) -> float:
+    """The same where heads look for reports, at most so many seconds apart. The last attempts end alone."""
+    running = sum(phase.phase not in GONE for phase in status.attempts.values())
+    return interval * min(PART * running, MOST_PART)
 
 
 def _without_attempts(status: NodeStatus) -> NodeStatus:

@@ -41,7 +41,7 @@ from spoold.account import account, refuse_root
 from spoold.local import base_path, boot_id, state_dir, version
 from spoold.node import containment, inventory, journal, memory, progress
 from spoold.node.attempts import Attempts
-from spoold.node.attention import SOON, Attention, apart, awaited
+from spoold.node.attention import SOON, Attention, apart, apart_by_looks, awaited, is_other
 from spoold.node.cleaning import Cleaner, RemoteCleaner
 from spoold.node.flushing import Flusher
 from spoold.node.identity import bind, machine_id, node_name
@@ -97,7 +97,9 @@ class Runner:
         self.attention = Attention()
         self.changed_at: float | None = None  # since when there is something to report (monotonic clock)
         self.report_at: float | None = None  # when that is to be done
-        self.news = False  # whether orders came or something was reported since the last pause
+        self.news = False  # whether orders came, or what a head acts on was reported, since the last pause
+        self.look_at = 0.0  # when the directory is to be looked at (monotonic clock), where the disk tells nothing
+        self.looked = False  # whether it was since the last pause
         self.reported = False  # whether this pass has reported
         self.bell = os.open(self.place.bell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self.waker.listen(self.bell)
@@ -208,11 +210,20 @@ class Runner:
         if "starting" in phases or self.troubles or self.attempts.unclear:
             times.append(0.5)
         if not self.waker.native:
-            times.append(self.pace.step(self.news))
-        elif self.report_at is not None:
+            times.append(self._until_look())
+        if self.report_at is not None:
             times.append(max(0.0, self.report_at - time.monotonic()))
         self.news = False
         return min(times)
+
+    def _until_look(self) -> float:
+        """Seconds until assigned.json is looked at again, where the disk does not tell of it."""
+        now = time.monotonic()
+        if self.looked:
+            self.look_at, self.looked = now + self.pace.step(self.news), False
+        elif self.news:
+            self.look_at = min(self.look_at, now + self.pace.step(True))
+        return max(0.0, self.look_at - now)
 
     # ---- one pass
 
@@ -240,7 +251,8 @@ class Runner:
             self.unread = self.attention.told or self.unread
             if self.attention.told:
                 self.glance.note()
-        else:
+        elif self.local or self._is_to_look():
+            self.looked = True
             self.unread = self.glance.changed() or self.unread
         if not self.unread:
             return
@@ -257,7 +269,8 @@ class Runner:
             return
         if found.format > FORMAT:
             raise NewerFormat(f"{path} has format {found.format}, this program knows {FORMAT}", "upgrade skyspool here")
-        self.news = self.news or found.version != self.read_version
+        told = self.assigned.attempts
+        self.news = self.news or any(told.get(key) != wanted for key, wanted in found.attempts.items())
         if found.version >= self.seen:
             if found.version > self.seen:
                 self.disk.sync(self.spool.node(self.node))  # acted on and reported only when no power loss undoes it
@@ -268,6 +281,12 @@ class Runner:
         self.read_version, self.read_incarnation = found.version, found.incarnation
         self.unread = False
         self.troubles.pop(ASSIGNED, None)
+
+    def _is_to_look(self) -> bool:
+        """Whether this pass asks the file server, and does not only look at who rang: when that is due, and before each
+        heartbeat, since after what we write ourselves we look once more."""
+        now = time.monotonic()
+        return now >= self.look_at or now - self.written_at >= self.interval
 
     def check_time(self, found: tuple[int, int] | None) -> None:
         """WentBack where the spool is older than what this node remembers: it says so, and what it began since.
@@ -371,8 +390,7 @@ class Runner:
 
     def flush_logs(self) -> None:
         """Let the logs of what runs be sent to the file server."""
-        phases = self.written.attempts if self.written else {}
-        running = {key for key, phase in phases.items() if phase.phase in WRITING}
+        running = {key for key, phase in self.attempts.standing.items() if phase.phase in WRITING}
         self.logs = {key: self.logs.get(key) or self._logs_of(key) for key in running}
         self.flusher.follow(frozenset(path for logs in self.logs.values() for path in logs))
 
@@ -405,7 +423,8 @@ class Runner:
         due = force or now - self.written_at >= self.interval
         if not due and (self.report_at is None or now < self.report_at):
             return
-        self.news, self.changed_at, self.report_at = self.news or new, None, None
+        self.news = self.news or (not self.waker.native and awaited(status, self.written))
+        self.changed_at = self.report_at = None
         self.beat += 1
         told = encode(msgspec.structs.replace(status, beat=self.beat))
         self.disk.publish(self.spool.status(self.node), told, held=self.held)
@@ -427,11 +446,23 @@ class Runner:
 
     def _when_to_report(self, status: NodeStatus, changed_at: float) -> float:
         """When what is new is to be reported (monotonic clock): now, where somebody waits for it, or it has waited."""
-        if not self.waker.native or (self.attention.by_clock and not self.reported):
+        if not self.waker.native:
+            return self._when_looked_for(status, changed_at)
+        if self.attention.by_clock and not self.reported:
             return 0.0
         if awaited(status, self.written):
             return self.written_at + apart(len(status.attempts))
         return changed_at + SOON
+
+    def _when_looked_for(self, status: NodeStatus, changed_at: float) -> float:
+        """The same where no head is told of a report: each costs a file server eight calls, and as many to take it in.
+        The first end is told at once, and so are the last ones."""
+        if self.once or is_other(status, self.written):
+            return 0.0
+        gap = apart_by_looks(status, self.settings.idle_poll)
+        if awaited(status, self.written):
+            return self.written_at + gap
+        return changed_at + max(gap, self.settings.poll)
 
     def notice_lapse(self) -> bool:
         """Whether the limit was exceeded since the last renewal: then this is a new incarnation, once."""

@@ -2,7 +2,7 @@
 
 It writes lines to its standard output, TIME in seconds since 1970:
 
-    TIME look          a look begins: a tick of a head, a pass of a runner
+    TIME look          a look begins: a tick of a head, or a runner asks the file server
     TIME took ID       this look found the job ID: the head accepted it, the runner ordered its start
     TIME sleep PAUSE   the look is over; until the next one, so many seconds may pass
 
@@ -81,21 +81,23 @@ def tell_head() -> None:
 
 
 def tell_runner() -> None:
-    step, begin, sleep = Runner.step, Runner.begin, Runner.sleep
+    is_to_look, begin, sleep = Runner._is_to_look, Runner.begin, Runner.sleep
 
-    def told_step(self: Runner) -> None:
-        say("look")
-        step(self)
+    def told_is_to_look(self: Runner) -> bool:
+        due = is_to_look(self)
+        if due:
+            say("look")
+        return due
 
     def told_begin(self: Runner, key: str, assignment: Any) -> None:
         begin(self, key, assignment)
         say("took", assignment.id)
 
     def told_sleep(self: Runner, seconds: float) -> None:
-        say("sleep", seconds)
+        say("sleep", max(seconds, self.look_at - time.monotonic()))  # what wakes it sooner may be no look
         sleep(self, seconds)
 
-    Runner.step, Runner.begin, Runner.sleep = told_step, told_begin, told_sleep  # type: ignore[method-assign]
+    Runner._is_to_look, Runner.begin, Runner.sleep = told_is_to_look, told_begin, told_sleep  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from spool_layout.records import NodeStatus, Phase
-from spoold.node.attention import EVERYTHING, FULL, MOST_APART, SOON, Attention, apart, awaited
+from spoold.node.attention import EVERYTHING, FULL, MOST_APART, SOON, Attention, apart, apart_by_looks, awaited
 
 
 @pytest.fixture
@@ -81,3 +81,13 @@ def test_reports_keep_apart_where_many_attempts_end_one_after_the_other() -> Non
     assert 0.0 < apart(1) <= 0.001  # alone it is told at once
     assert apart(8) <= 0.002 and apart(16) <= 0.008  # of few each, nearly
     assert apart(1) < apart(8) < apart(100) == apart(10_000) == MOST_APART < SOON
+
+
+def test_where_heads_look_for_reports_these_keep_apart_by_how_many_attempts_still_run() -> None:
+    def gap(running: int, over: int = 0) -> float:
+        attempts = {f"{ident}.1": Phase("running" if ident < running else "ended") for ident in range(running + over)}
+        return apart_by_looks(status(attempts=attempts), 2.0)
+
+    assert gap(0) == gap(0, over=100) == 0.0  # the last end, and a single one, are told at once
+    assert gap(8) <= 0.25  # no later than the head's next look just after something happened
+    assert gap(8) < gap(32) < gap(100) == gap(10_000) == 1.0  # half an interval

@@ -23,6 +23,7 @@ from spool_layout.stamps import Glance
 from spool_layout.storage import Disk, Held
 from spoold.local import boot_id
 from spoold.node import containers, memory, progress, spawning
+from spoold.node.runner import Runner
 from spoold.node.workplace import Attempt, boot_time, is_alive, read_json, start_time
 from tests.node.site import NODE, Site, kill, running
 from tests.node.test_containment import until
@@ -1073,3 +1074,79 @@ def test_a_status_of_an_older_version_of_the_program_is_taken_up(up: Site) -> No
     )
     up.start()
     assert up.step().beat > old["beat"]
+
+
+# ---- where the disk tells of no changes
+
+
+@pytest.fixture
+def apart(up: Site) -> Runner:
+    """The runner of a node whose spool is on a network file system, as it believes."""
+    assert up.runner is not None
+    up.runner.local = up.runner.waker.native = False
+    up.runner.glance = Glance(up.spool.node(NODE))
+    return up.runner
+
+
+def test_an_attempt_that_rings_has_its_phase_looked_at_and_not_the_file_server(
+    up: Site, apart: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[bool] = []
+    monkeypatch.setattr(apart.glance, "changed", lambda: looked.append(True) is not None)
+    up.step()
+    assert 0.2 < apart.pause() <= 2.0 and looked == [True]
+    apart.attention.woken(time.monotonic(), by_disk=False, bell=b"1.1\n")
+    up.step()
+    assert looked == [True] and apart.pause() <= 2.0
+    apart.look_at = time.monotonic()
+    up.step()
+    assert looked == [True, True]
+    apart.written_at -= apart.interval  # a heartbeat is due
+    up.step()
+    assert looked == [True, True, True]
+
+
+def test_news_of_an_end_make_looks_frequent_again_and_do_not_put_off_the_next(up: Site, apart: Runner) -> None:
+    apart.looked, apart.pace.seconds = True, 2.0
+    apart.pause()
+    assert apart.look_at - time.monotonic() > 1.5
+    apart.news = True
+    apart.pause()
+    assert apart.look_at - time.monotonic() <= 0.25
+    apart.look_at = soon = time.monotonic() + 0.1
+    apart.news = True
+    apart.pause()
+    assert apart.look_at == soon
+
+
+def test_on_a_network_ends_are_told_together_while_many_attempts_run_and_the_last_at_once(
+    up: Site, apart: Runner
+) -> None:
+    running, ended, now = Phase("running", pid=7), Phase("ended"), time.monotonic()
+    plain = msgspec.structs.replace(up.status(), attempts={})
+
+    def due(before: dict[str, Phase], after: dict[str, Phase], **more: object) -> float:
+        """Seconds after a report that one comes of what changed right after it."""
+        apart.written, apart.written_at = msgspec.structs.replace(plain, attempts=before), now
+        status = msgspec.structs.replace(plain, attempts=after, **more)
+        return max(0.0, apart._when_to_report(status, now) - now)
+
+    many = {f"{ident}.1": running for ident in range(100)}
+    assert due(many, {**many, "0.1": ended}) == pytest.approx(1.0)
+    assert due({"0.1": running}, {"0.1": ended}) == 0.0
+    assert due(dict.fromkeys(many, ended) | {"0.1": running}, dict.fromkeys(many, ended)) == 0.0
+    assert due({}, {"0.1": running}) == pytest.approx(0.25)  # nobody waits for that
+    assert due(many, {**many, "100.1": running}) == pytest.approx(1.0)
+    assert due(many, many, notes=["the local disk is full"]) == 0.0
+
+
+def test_a_log_is_sent_from_when_its_job_runs_reported_or_not(
+    up: Site, apart: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "_when_to_report", lambda *_: float("inf"))
+    apart.interval = 1000.0
+    key = up.task(1, LONG)
+    up.assign()
+    up.until(lambda: apart.attempts.standing.get(key, Phase("")).phase == "running")
+    up.step()
+    assert up.phase(key) == "" and apart.logs[key] == (f"{up.spool.log_dir(1)}/run.log",)

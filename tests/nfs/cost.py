@@ -45,7 +45,7 @@ CHAINED = (  # least milliseconds, up to how many more, directory
     'echo "$began $EPOCHREALTIME" >%s/$SKYSPOOL_JOB_ID'
 )
 DEAREST = 24  # calls of a daemon that are shown
-REST = 4.0  # seconds after which all that follows from an end is done
+REST = 10.0  # seconds after which all that follows from an end is done: the last reports, assigned.json, a ledger
 WORKS = "0.1 12"  # seconds that a job of a chain takes: looks are frequent still, or as seldom as when idle
 QUIET = 15.0  # seconds after which nothing moves any more
 IDLE = 30.0  # seconds that are counted then

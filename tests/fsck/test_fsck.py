@@ -374,6 +374,18 @@ UNFINISHED = [
 ]
 
 
+def test_what_its_node_says_is_over_may_still_be_listed(dead: Stage) -> None:
+    """For a while, that is; what another head wrote is told (older_assignment)."""
+    path = Path(dead.spool.assigned("n1"))
+    assigned = decode(path.read_bytes(), Assigned, "")
+    listed = {**assigned.attempts, "1.1": assigned.attempts["2.1"]}
+    path.write_bytes(encode(msgspec.structs.replace(assigned, attempts=listed)))
+    assert [finding.place for finding in findings(dead)] == ["nodes/n1/assigned.json"]
+    dead.nodes["n1"].phases["1.1"] = Phase("ended", code=0)
+    dead.nodes["n1"].report()
+    assert findings(dead) == []
+
+
 @pytest.mark.parametrize("cut", UNFINISHED)
 def test_what_a_head_left_half_done_is_no_fault_and_the_next_head_does_it(
     dead: Stage, cut: Callable[[Stage], str]

@@ -180,6 +180,7 @@ class Mount(NamedTuple):
     network: bool = True
     of_one_kernel: bool = False
     kind: str = "nfs"
+    of_one_kernel: bool = False
 
 
 class Flusher:

@@ -248,7 +248,7 @@ class Job:
         client.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
 
     def _work(self) -> None:
-        words = self.host.disk.find(self.attempt.file(f"{self.stage}.sh")).data.decode().split()
+        words = self.order["scripts"][self.stage].split()
         seconds, code = float(words[1]), int(words[2])
         run = self._begin(words)
         stubborn = "stubborn" in words

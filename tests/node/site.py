@@ -72,6 +72,11 @@ class Site:
         """As kill -9 ends a runner: nothing is said, its locks are free. Starter and jobs are not touched."""
         runner, self.runner = self.runner, None
         assert runner is not None
+        runner.flusher.follow(frozenset())  # its thread would go on, in later tests over what stands for `os` there
+        end = time.monotonic() + 10
+        while runner.flusher._open:
+            assert time.monotonic() < end
+            time.sleep(0.001)
         for descriptor in (runner.lock, runner.bell, runner.starters.orders, runner.kept):
             os.close(descriptor)
         runner.waker.close()

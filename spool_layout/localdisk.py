@@ -54,8 +54,12 @@ class LocalDisk(Disk):
         self._given: dict[tuple[str, int], float] = {}  # directory and mode -> when a new file had it of itself
 
     def __del__(self) -> None:
-        for kept in self._kept.values():
-            os.close(kept.descriptor)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close what is kept open."""
+        while self._kept:
+            os.close(self._kept.popitem()[1].descriptor)
 
     def list(self, path: str) -> list[Entry]:
         """As Disk.list."""

@@ -8,6 +8,7 @@ something to do at once, then ends.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import logging
@@ -193,7 +194,8 @@ class Head:
                     next_look = min(next_look, looked + FILES_EVERY)
             self.hearing.expect(max(next_look, time.monotonic()))
             woken = self.waker.wait(max(0.0, min(next_look - time.monotonic(), self.presence.due())))
-        term.projector.tell_over()
+        with contextlib.suppress(OSError):  # else the next head does
+            term.projector.tell_over()
         if term.keeper.is_due(True):
             self.write_ledger(term)
         return False

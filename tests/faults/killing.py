@@ -44,6 +44,7 @@ from typing import NamedTuple
 import msgspec
 
 from spool_layout import history
+from spool_layout.localdisk import LocalDisk
 from spool_layout.storage import Disk
 from spoold.core.invariants import broken
 from spoold.fsck.facts import gather
@@ -95,6 +96,7 @@ class Scene(Stage):
         self.code = 0  # exit code of what was hit
         self.failing = False  # whether it is hit by an error instead of a kill
         self.close: Act = lambda: None
+        self.disks: list[LocalDisk] = []  # of its heads
         super().__init__(folder / "spool", disk)
         for private in (self.spool.tmp, self.spool.pending, self.spool.requests, self.spool.claims):
             os.chmod(private, 0o700)
@@ -128,6 +130,8 @@ class Scene(Stage):
                 raise Known
 
     def lead(self, disk: Disk) -> Term:
+        if isinstance(disk, LocalDisk):
+            self.disks.append(disk)
         if not self.heads:
             return super().lead(disk)
         if self.killed and not self.takeover:
@@ -203,6 +207,8 @@ class Teller:
             return scene
         finally:
             scene.close()
+            for disk in scene.disks:  # else they would be let go in the midst of a later telling
+                disk.let_go()
         assert scene.killed == bool(how.number) + bool(how.death)
         if known is not None:
             known.add(scene.left)

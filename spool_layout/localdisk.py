@@ -54,9 +54,9 @@ class LocalDisk(Disk):
         self._given: dict[tuple[str, int], float] = {}  # directory and mode -> when a new file had it of itself
 
     def __del__(self) -> None:
-        self.let_go()
+        self._let_go()
 
-    def let_go(self) -> None:
+    def _let_go(self) -> None:
         """Close what is kept open."""
         while self._kept:
             os.close(self._kept.popitem()[1].descriptor)

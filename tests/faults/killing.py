@@ -208,7 +208,7 @@ class Teller:
         finally:
             scene.close()
             for disk in scene.disks:  # else they would be let go in the midst of a later telling
-                disk.let_go()
+                disk._let_go()
         assert scene.killed == bool(how.number) + bool(how.death)
         if known is not None:
             known.add(scene.left)

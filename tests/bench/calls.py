@@ -176,7 +176,7 @@ def idle(place: Place, rounds: int, seconds: float = 60) -> list[Figure]:
 
 def idleness(place: Place, clusters: dict[str, Ours], seconds: float) -> list[Figure]:
     """The same of several clusters, all at once."""
-    time.sleep(2)  # their starters end
+    time.sleep(2)  # what they do once, at their start, is no idleness; nothing tells when it is over
     pids = {role: {name: cluster.pid(key) for name, cluster in clusters.items()} for role, key in ROLES.items()}
     before = {pid: cpu_seconds(pid) for of_role in pids.values() for pid in of_role.values()}
     time.sleep(seconds)  # what is measured

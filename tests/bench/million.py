@@ -7,6 +7,7 @@ head takes up belongs to what is measured: the ledger remembers some of those th
 
 from __future__ import annotations
 
+import functools
 import itertools
 import shutil
 import signal
@@ -75,8 +76,7 @@ def beside(clusters: Clusters, rounds: int, title: str, unit: str, run: Callable
     """One figure of both. A unit by the second is a rate."""
     say(f"  {title}")
     turns: dict[str, Callable[[], float]] = {
-        name: lambda cluster=cluster: run(cluster)  # type: ignore[misc]
-        for name, cluster in clusters.items()
+        name: functools.partial(run, cluster) for name, cluster in clusters.items()
     }
     return Figure(title, unit, "high" if unit.endswith("/s") else "low", contest(rounds, turns))
 
